@@ -1,0 +1,133 @@
+"""Back into the frame: colour matched at the mask's edge, pasted through the crop's own transform.
+
+    f frames   s crop side   h w frame size   m mask
+
+Outside the mask the frame stays bit by bit what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..landmarks.align import apply_transform, invert, sample_affine
+
+RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
+RING_OUTSIDE = 6  # pixels of a 256 crop beyond the mask that count as well
+GAIN_LIMIT = 0.25
+Placement = tuple[int, Tensor, slice, slice]
+RIDGE = 0.02  # pulls the gain towards 1 where the ring is too dark to tell
+
+
+def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    """Scale the colours of `generated (f, 3, s, s)` so that it meets `source` on the ring around the mask's edge.
+
+    One gain per frame and channel, linear in x and y, by least squares, within `1 +- GAIN_LIMIT`. A gain keeps the
+    dark of the mouth dark, which an offset would not. Identical pictures stay identical. Values are not clamped.
+    """
+    plane = _plane(generated).flatten(1)  # (3, s * s)
+    products = (plane[:, None] * plane).flatten(0, 1)
+    ring = _ring(mask)
+    weighted = generated * ring
+    residual = (source - generated).clamp(-0.2, 0.2)
+    normal = ((weighted * generated).flatten(2) @ products.T).unflatten(-1, (3, 3))
+    ridge = RIDGE * ring.sum((1, 2, 3)).clamp_min(1)
+    normal = normal + ridge[:, None, None, None] * torch.eye(3, device=mask.device, dtype=normal.dtype)
+    coefficients = torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
+    gain = (coefficients @ plane).view_as(generated).clamp(-GAIN_LIMIT, GAIN_LIMIT)
+    return generated * (1 + gain)
+
+
+def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -> Tensor:
+    """Frames `(f, 3, h, w)` with `crops (f, 3, s, s)` laid over through `mask (f, 1, s, s)` and `transform (f, 2, 3)`.
+
+    Float frames are 0..1; uint8 frames give rounded uint8. Where the mask falls on no pixel the input's values are
+    kept exactly. Only the mask's box is computed. The input is not changed.
+    """
+    result = frames.clone()
+    unit = 1.0 if frames.is_floating_point() else 255.0
+    for i, placed, rows, columns in _placements(crops, mask, transform, frames.shape[-2:]):
+        picture, share = placed[:3].to(frames.device), placed[3:].to(frames.device)
+        frame = frames[i, :, rows, columns]
+        blended = frame + share * (picture.clamp(0, 1) * unit - frame)
+        result[i, :, rows, columns] = blended.to(frames.dtype) if unit == 1 else blended.round().to(frames.dtype)
+    return result
+
+
+def frame_mask(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask `(f, 1, *size)` with which `paste_back` lays `mask (f, 1, s, s)` over frames of `size (h, w)`."""
+    result = mask.new_zeros(len(mask), 1, *size)
+    for i, placed, rows, columns in _placements(None, mask, transform, size):
+        result[i, :, rows, columns] = placed
+    return result
+
+
+def ring_gradient_ratio(pasted: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    """Seam strength `(f,)`: gradients of `pasted` over those of `source (f, 3, s, s)` at the mask's edge; 1 is none."""
+    edge = ((mask > 0) & (mask < 1))[:, :, 1:, 1:].to(pasted.dtype)
+    strength = [
+        ((x.diff(dim=2)[..., 1:].abs() + x.diff(dim=3)[..., 1:, :].abs()) * edge).sum((1, 2, 3))
+        for x in (pasted, source)
+    ]
+    return strength[0] / strength[1].clamp_min(1e-6)
+
+
+def _ring(mask: Tensor) -> Tensor:
+    """Weights `(f, 1, s, s)` of the ring on which colours are compared."""
+    reach = max(1, round(RING_OUTSIDE * mask.shape[-1] / 256))
+    touched = (mask > RING[0]).to(mask.dtype)
+    near = F.max_pool2d(touched, (2 * reach + 1, 1), 1, (reach, 0))
+    near = F.max_pool2d(near, (1, 2 * reach + 1), 1, (0, reach))
+    return near * (mask < RING[1])
+
+
+def _plane(like: Tensor) -> Tensor:
+    """1, x and y over the crop `(3, s, s)`, x and y from -1 to 1."""
+    axis = torch.linspace(-1, 1, like.shape[-1], device=like.device, dtype=like.dtype)
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    return torch.stack([torch.ones_like(x), x, y])
+
+
+def _placements(crops: Tensor | None, mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Iterator[Placement]:
+    """Per frame that the mask falls on: its index, crop and mask resampled `(c + 1, rows, columns)` at the frame's
+    own pixels, and which rows and columns those are."""
+    to_crop = invert(transform)
+    for i in range(len(mask)):
+        rows, columns = _box(mask[i, 0], transform[i], size)
+        if rows.start == rows.stop or columns.start == columns.stop:
+            continue
+        shift = to_crop.new_tensor([[columns.start], [rows.start]])
+        local = torch.cat([to_crop[i, :, :2], to_crop[i, :, 2:] + to_crop[i, :, :2] @ shift], 1)[None]
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        share = sample_affine(mask[i : i + 1], local, shape)
+        if crops is not None:
+            share = torch.cat([_sample_picture(crops[i : i + 1], local, shape), share], 1)
+        yield i, share[0], rows, columns
+
+
+def _sample_picture(crops: Tensor, transform: Tensor, shape: tuple[int, int]) -> Tensor:
+    """`crops (1, c, s, s)` at `transform (1, 2, 3)` of each pixel of `shape`; bicubic where it enlarges."""
+    if transform[0, :, 0].norm() >= 1:
+        return sample_affine(crops, transform, shape)
+    y, x = (torch.arange(n, device=crops.device, dtype=transform.dtype) + 0.5 for n in shape)
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+    grid = apply_transform(transform, pixels[None]).view(1, *shape, 2) * (2 / crops.shape[-1]) - 1
+    return F.grid_sample(crops, grid.to(crops.dtype), mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def _box(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the frame `size (h, w)` on which `mask (s, s)` may fall, `transform (2, 3)`; may be empty."""
+    filled = mask > 0
+    if not filled.any():
+        return slice(0, 0), slice(0, 0)
+    rows, columns = filled.any(1).nonzero()[:, 0], filled.any(0).nonzero()[:, 0]
+    (top, bottom), (left, right) = ((int(index[0]) - 2, int(index[-1]) + 3) for index in (rows, columns))
+    corners = transform.new_tensor([[left, top], [right, top], [left, bottom], [right, bottom]])
+    corners = apply_transform(transform[None], corners[None])[0]
+    limit = corners.new_tensor([size[1], size[0]])
+    first = torch.minimum(corners.amin(0).floor().clamp_min(0), limit).long().tolist()
+    last = torch.minimum(corners.amax(0).ceil().clamp_min(0), limit).long().tolist()
+    return slice(first[1], last[1]), slice(first[0], last[0])

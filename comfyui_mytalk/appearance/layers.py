@@ -1,0 +1,150 @@
+"""Encoder and decoder of the latent-diffusion autoencoder family, which Table 9 of the MyTalk paper pins down.
+
+b batch   c channels   h w picture   z latent channels
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .params import AppearanceParams
+
+GROUPS = 32
+
+
+def norm(p: AppearanceParams, channels: int) -> nn.Module:
+    """Group normalisation as in the paper, or nothing: on a CPU it costs 40 % of a training step."""
+    return nn.GroupNorm(GROUPS, channels, eps=1e-6) if p.normalise else nn.Identity()
+
+
+def conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1 if stride == 1 else 0)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution on the shortcut when channels change."""
+
+    def __init__(self, p: AppearanceParams, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = norm(p, channels_in), conv3(channels_in, channels_out)
+        self.norm2, self.conv2 = norm(p, channels_out), conv3(channels_out, channels_out)
+        if not p.normalise:
+            nn.init.zeros_(self.conv2.weight)
+        same = channels_in == channels_out
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over all positions of a feature map."""
+
+    def __init__(self, p: AppearanceParams, channels: int) -> None:
+        super().__init__()
+        self.norm = norm(p, channels)
+        self.q, self.k, self.v, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (layer(h).flatten(2).mT[:, None] for layer in (self.q, self.k, self.v))
+        h = F.scaled_dot_product_attention(q, k, v)[:, 0].mT.unflatten(2, x.shape[2:])
+        return x + self.out(h)
+
+
+class Downsample(nn.Module):
+    """Halve the picture by a strided convolution, padded at the far edges as in the original."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double the picture: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def middle(p: AppearanceParams, channels: int) -> nn.Sequential:
+    attend = [Attention(p, channels)] if p.attention else []
+    return nn.Sequential(ResnetBlock(p, channels, channels), *attend, ResnetBlock(p, channels, channels))
+
+
+class Encoder(nn.Module):
+    """Picture `(b, 3, h, w)` -> moments `(b, 2 z, h / factor, w / factor)` and the features of each level."""
+
+    def __init__(self, p: AppearanceParams) -> None:
+        super().__init__()
+        widths = [p.channels * m for m in p.multipliers]
+        self.patch = p.patch
+        self.conv_in = conv3(3 * p.patch**2, p.channels)
+        self.levels, self.downs = nn.ModuleList(), nn.ModuleList()
+        for before, width in zip([p.channels, *widths[:-1]], widths, strict=True):
+            blocks = [ResnetBlock(p, before if i == 0 else width, width) for i in range(p.encoder_blocks)]
+            self.levels.append(nn.Sequential(*blocks))
+        self.downs.extend(Downsample(width) for width in widths[:-1])
+        self.middle = middle(p, widths[-1])
+        self.norm_out, self.conv_out = norm(p, widths[-1]), conv3(widths[-1], 2 * p.latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+        features = []
+        for i, level in enumerate(self.levels):
+            h = level(self.downs[i - 1](h) if i else h)
+            features.append(h)
+        return self.conv_out(F.silu(self.norm_out(self.middle(h)))), features
+
+
+class Decoder(nn.Module):
+    """Latent `(b, z, h / factor, w / factor)` [+ skip features per level] -> `(b, channels_out, h, w)`."""
+
+    def __init__(self, p: AppearanceParams, channels_out: int) -> None:
+        super().__init__()
+        widths = [p.channels * m for m in p.multipliers]
+        self.patch = p.patch
+        self.conv_in = conv3(p.latent, widths[-1])
+        self.middle = middle(p, widths[-1])
+        self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
+        for before, width in zip([widths[-1], *widths[:0:-1]], widths[::-1], strict=True):
+            blocks = [ResnetBlock(p, before if i == 0 else width, width) for i in range(p.decoder_blocks)]
+            self.levels.append(nn.Sequential(*blocks))
+        self.ups.extend(Upsample(width) for width in widths[:0:-1])
+        self.norm_out = norm(p, widths[0])
+        self.conv_out = conv3(widths[0], channels_out * p.patch**2)
+
+    def forward(self, z: Tensor, skips: list[Tensor] | None = None) -> Tensor:
+        h = self.middle(self.conv_in(z))
+        for i, level in enumerate(self.levels):
+            h = self.ups[i - 1](h) if i else h
+            h = level(h if skips is None else h + skips[-1 - i])
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
+
+
+class FusionNet(nn.Module):
+    """Non-lip moments and the lip moments of `k` references, concatenated -> fused moments (Section 3.4, Fig. 9c)."""
+
+    def __init__(self, p: AppearanceParams) -> None:
+        super().__init__()
+        moments = 2 * p.latent
+        width = p.fusion_channels
+        self.conv_in = conv3(moments * (1 + p.references), width)
+        self.blocks = nn.Sequential(*(ResnetBlock(p, width, width) for _ in range(p.fusion_blocks)))
+        self.norm_out, self.conv_out = norm(p, width), conv3(width, moments)
+
+    def forward(self, nonlip: Tensor, lips: Tensor) -> Tensor:
+        """nonlip `(b, 2 z, h, w)`, lips `(b, k, 2 z, h, w)` -> `(b, 2 z, h, w)`."""
+        h = self.conv_in(torch.cat([nonlip, lips.flatten(1, 2)], 1))
+        return self.conv_out(F.silu(self.norm_out(self.blocks(h))))

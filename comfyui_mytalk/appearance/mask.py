@@ -1,0 +1,139 @@
+"""Which pixels are generated: a soft patch on the lower face, placed by the upper face only.
+
+    f frames   n points   s crop side in pixels   d signed distance in pixels, negative inside
+
+A mask cut around the old lips would tell the network how far the old mouth was open. Ours is a patch of the
+canonical face with fixed numbers per clip, moved by the head pose alone (sections 3.4.1 and 4 of the paper mask
+the lip region; how, it does not say). Masks are convex: the silhouette of the patch from each direction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..landmarks.align import CROP_HALF, CROP_SIZE, apply_transform, invert
+from ..landmarks.canonical import Pose, canonical_face, from_canonical
+from ..landmarks.sets import landmark_set
+
+FEATHER = 8.0  # pixels of a 256 crop in which the mask rises from 0 to 1
+FEATHER_CM = FEATHER * 2 * CROP_HALF / CROP_SIZE
+DIRECTIONS = 48  # half planes a convex mask is made of
+CELL = 4  # pixels between exact distances; interpolated between them
+NOSE_BASE = (2, 97, 326)
+UPPER_LIP_TOP = (0, 37, 267)
+CHIN = (152, 148, 377)
+
+
+@dataclass(frozen=True)
+class MaskExtent:
+    """The patch in canonical centimetres, one for a whole clip: y of its top and bottom, x of its sides."""
+
+    top: float = -2.2
+    bottom: float = -11.6
+    half_width: float = 5.0
+
+
+def mask_extent(canonical: Tensor, usable: Tensor | None = None) -> MaskExtent:
+    """The patch that covers all mouth shapes of a clip, from pose-free landmarks `(f, 478, 3)`, centimetres.
+
+    Give it the generated landmarks as well (concatenated) when the new mouth may travel further than the old.
+    `usable (f,)` leaves frames without a face out.
+    """
+    points = canonical if usable is None or not usable.any() else canonical[usable]
+    x, y = points[..., 0], points[..., 1]
+    lips = landmark_set("lips_outer").to(points.device)
+    lip_top, lip_side = y[:, UPPER_LIP_TOP].amax(1).quantile(0.999), x[:, lips].abs().amax(1).quantile(0.999)
+    chin = y[:, CHIN].amin(1)
+    lowest_chin = torch.minimum(chin.quantile(0.002), chin.median() - 1.0)  # room for a jaw that was never opened
+    return MaskExtent(
+        top=max(y[:, NOSE_BASE].amin(1).median().item() - 0.1, lip_top.item() + 0.2 + FEATHER_CM),
+        bottom=lowest_chin.item() - 0.3 - FEATHER_CM,
+        half_width=max(5.0, lip_side.item() + 0.3 + FEATHER_CM),
+    )
+
+
+def lip_mask(pose: Pose, transform: Tensor, extent: MaskExtent, size: int = CROP_SIZE) -> Tensor:
+    """The soft mask `(f, 1, size, size)` of frames with head pose `pose`, in crops placed by `transform (f, 2, 3)`.
+
+    Exactly 0 outside the patch and at the crop's border, 1 deeper inside than the feather.
+    """
+    patch = _patch(extent).to(transform.device).expand(len(transform), -1, -1)
+    outline = apply_transform(invert(transform), from_canonical(patch, pose)[..., :2])
+    return soft_hull(outline, size, FEATHER)
+
+
+def lip_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(f, 1, size, size)` around lips and chin, from landmarks `(f, 478, 2)` in crop pixels.
+
+    It follows the mouth, so it may only ever be laid over references, never over the frame to be generated.
+    """
+    index = torch.cat([landmark_set(name) for name in ("lips_outer", "perioral", "chin")]).to(points.device)
+    return soft_hull(points[:, index, :2], size, FEATHER, grow=FEATHER)
+
+
+def inner_lips_mask(points: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(f, 1, size, size)` of the open mouth between the lips, of landmarks `(f, 478, 2)` in crop pixels."""
+    return soft_hull(points[:, landmark_set("lips_inner").to(points.device), :2], size, 2.0, grow=1.0)
+
+
+def soft_hull(points: Tensor, size: int, feather: float, grow: float = 0.0) -> Tensor:
+    """Convex hull of crop points `(f, n, 2)`, grown, 0 outside and rising to 1 within `feather` -> `(f, 1, s, s)`.
+
+    `feather` and `grow` in pixels of a 256 crop.
+    """
+    unit = size / CROP_SIZE
+    depth = -F.interpolate(_hull_distance(points, size)[:, None], size=(size, size), mode="bilinear") / unit
+    edge = torch.arange(size, device=points.device, dtype=points.dtype)
+    edge = torch.minimum(edge, size - 1 - edge) / unit
+    depth = torch.minimum(depth + grow, torch.minimum(edge[:, None], edge))
+    ramp = (depth / feather).clamp(0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
+
+
+def _hull_distance(points: Tensor, size: int) -> Tensor:
+    """Signed distance to the convex hull of `points (f, n, 2)` at the cell centres `(f, size / CELL, size / CELL)`."""
+    centres = (torch.arange(size // CELL, device=points.device, dtype=points.dtype) + 0.5) * CELL
+    distance = points.new_full((len(points), len(centres), len(centres)), -math.inf)
+    for step in range(DIRECTIONS):
+        angle = 2 * math.pi * step / DIRECTIONS
+        c, s = math.cos(angle), math.sin(angle)
+        support = (points[..., 0] * c + points[..., 1] * s).amax(1)
+        distance = torch.maximum(distance, (centres * c + centres[:, None] * s) - support[:, None, None])
+    return distance
+
+
+def _patch(extent: MaskExtent) -> Tensor:
+    """Points `(1, n, 3)` on the face whose silhouette is the mask: a rounded outline and the profile line."""
+    angle = torch.arange(64) * (2 * math.pi / 64)
+    c, s = angle.cos(), angle.sin()
+    middle, half = (extent.top + extent.bottom) / 2, (extent.top - extent.bottom) / 2
+    round_x, round_y = c.sign() * c.abs() ** 0.6, s.sign() * s.abs() ** 0.6  # between ellipse and rectangle
+    x = extent.half_width * round_x * (1 + 0.25 * round_y.clamp(max=0))  # narrower towards the chin
+    y = middle + half * round_y
+    profile = torch.linspace(extent.top, extent.bottom, 16)
+    bulge = FEATHER_CM * (1 - ((profile - middle) / half) ** 2)  # lips seen from the side lie deep inside too
+    line = torch.stack([torch.zeros(16), profile, _depth(torch.zeros(16), profile) + bulge], -1)
+    return torch.cat([torch.stack([x, y, _depth(x, y)], -1), line])[None]
+
+
+def _depth(x: Tensor, y: Tensor) -> Tensor:
+    """Depth z of the canonical face's lower half at `(x, y)`; below the chin the chin's."""
+    return _terms(x, y.clamp_min(canonical_face()[:, 1].min().item())) @ _depth_weights()
+
+
+@cache
+def _depth_weights() -> Tensor:
+    """Least squares of the canonical face's own depth; within 3 mm of it."""
+    face = canonical_face()
+    face = face[(face[:, 1] < -2) & (face[:, 0].abs() < 6)].double()
+    return torch.linalg.lstsq(_terms(face[:, 0], face[:, 1]), face[:, 2:]).solution[:, 0].float()
+
+
+def _terms(x: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([torch.ones_like(x), x**2, x**4, y, y**2, x**2 * y], -1)

@@ -1,0 +1,122 @@
+"""Motion-conditioned appearance generation (MyTalk, Section 3.4): three encoders, FusionNet, one decoder.
+
+b batch   k references   z latent channels   h w picture   l resolution levels
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import find_weights, load_checkpoint
+from ..errors import InputError
+from .layers import Decoder, Encoder, FusionNet
+from .params import AppearanceParams
+
+
+class Posterior(NamedTuple):
+    """A diagonal Gaussian over latents, each `(b, z, h, w)`."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    @classmethod
+    def from_moments(cls, moments: Tensor) -> Posterior:
+        mean, log_variance = moments.chunk(2, dim=1)
+        return cls(mean, log_variance.clamp(-30.0, 20.0))
+
+    def sample(self) -> Tensor:
+        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+
+    def kl(self) -> Tensor:
+        """Divergence from the standard normal, summed over a picture, averaged over the batch."""
+        terms = self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance
+        return 0.5 * terms.flatten(1).sum(1).mean()
+
+
+class SkipFusion(nn.Module):
+    """One level's skip: features of the visible face, the landmark image and every reference, mixed per pixel."""
+
+    def __init__(self, width: int, width_out: int, references: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width * (2 + references), width_out, 1)
+
+    def forward(self, nonlip: Tensor, landmark: Tensor, lips: Tensor) -> Tensor:
+        return self.mix(torch.cat([nonlip, landmark, lips.unflatten(0, (len(nonlip), -1)).flatten(1, 2)], 1))
+
+
+class AppearanceModel(nn.Module):
+    """Masked crop, landmark image and `k` lip references -> the crop with the mouth that the landmarks say.
+
+    Pictures are `(b, 3, h, w)` in 0..1. At inference the posteriors' means are used: the same input gives
+    the same picture.
+    """
+
+    def __init__(self, params: AppearanceParams) -> None:
+        super().__init__()
+        p = self.params = params
+        self.lip_encoder, self.nonlip_encoder, self.landmark_encoder = Encoder(p), Encoder(p), Encoder(p)
+        self.fusion = FusionNet(p)
+        moments = 2 * p.latent
+        self.quant_appearance, self.quant_landmark = nn.Conv2d(moments, moments, 1), nn.Conv2d(moments, moments, 1)
+        self.quant, self.post_quant = nn.Conv2d(moments, p.latent, 1), nn.Conv2d(p.latent, p.latent, 1)
+        self.decoder = Decoder(p, 3 + (p.references + 2 if p.blend else 0))
+        widths = [p.channels * m for m in p.multipliers]
+        above = [*widths[1:], widths[-1]]  # what the decoder carries when it enters each level
+        mixes = (SkipFusion(width, out, p.references) for width, out in zip(widths, above, strict=True))
+        self.skips = nn.ModuleList(mixes) if p.skips else None
+
+    def forward(self, masked: Tensor, landmarks: Tensor, references: Tensor) -> Tensor:
+        """masked, landmarks `(b, 3, h, w)`, references `(b, k, 3, h, w)`, 0..1 -> `(b, 3, h, w)`, 0..1."""
+        return self.generate(masked, landmarks, references)[0].clamp(0.0, 1.0)
+
+    def generate(
+        self, masked: Tensor, landmarks: Tensor, references: Tensor, sample: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The picture before clamping, and the KL term of both posteriors (Section 3.4.2)."""
+        if references.shape[1] != self.params.references:
+            raise InputError(f"got {references.shape[1]} references, expected {self.params.references}")
+        nonlip, nonlip_features = self.nonlip_encoder(masked * 2 - 1)
+        lips, lip_features = self.lip_encoder(references.flatten(0, 1) * 2 - 1)
+        motion, motion_features = self.landmark_encoder(landmarks * 2 - 1)
+        fused = self.fusion(nonlip, lips.unflatten(0, (len(masked), -1)))
+        appearance = Posterior.from_moments(self.quant_appearance(fused))
+        landmark = Posterior.from_moments(self.quant_landmark(motion))
+        latents = [q.sample() if sample else q.mean for q in (appearance, landmark)]
+        skips = self._skips(nonlip_features, motion_features, lip_features)
+        out = self.decoder(self.post_quant(self.quant(torch.cat(latents, 1))), skips)
+        return self._picture(out, masked, references), appearance.kl() + landmark.kl()
+
+    def _skips(self, nonlip: list[Tensor], landmark: list[Tensor], lips: list[Tensor]) -> list[Tensor] | None:
+        if self.skips is None:
+            return None
+        return [skip(*level) for skip, *level in zip(self.skips, nonlip, landmark, lips, strict=True)]
+
+    def _picture(self, out: Tensor, masked: Tensor, references: Tensor) -> Tensor:
+        """Blend candidates by predicted weights: new colour, the visible frame, each aligned reference."""
+        colour = (out[:, :3] + 1) / 2
+        if not self.params.blend:
+            return colour
+        weights = out[:, 3:].float().softmax(1)
+        candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
+        return (weights[:, :, None] * candidates).sum(1)
+
+
+def model_config(params: AppearanceParams) -> dict[str, object]:
+    """What goes into a checkpoint's metadata; `params_from_config` reads it back."""
+    return asdict(params)
+
+
+def params_from_config(config: dict[str, object]) -> AppearanceParams:
+    return AppearanceParams(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+
+
+def load_appearance(name: str = "appearance_small", device: str | torch.device = "cpu") -> AppearanceModel:
+    """Load shipped or own weights by name or path; raises InputError when they are missing or of another kind."""
+    checkpoint = load_checkpoint(find_weights(name, "appearance"), "appearance")
+    model = AppearanceModel(params_from_config(checkpoint.config))
+    model.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
+    return model.eval().to(device)

@@ -1,0 +1,54 @@
+"""Sizes of the appearance networks (MyTalk, Table 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AppearanceParams:
+    """One appearance generator. The defaults are the paper's; what `small` adds is marked and off here."""
+
+    size: int = 256  # side of the aligned crop, pixels
+    channels: int = 256
+    multipliers: tuple[int, ...] = (1, 2, 4)  # channels per resolution level
+    encoder_blocks: int = 8
+    decoder_blocks: int = 9
+    latent: int = 3
+    attention: bool = True  # self-attention in the middle block
+    references: int = 3
+    fusion_channels: int = 256
+    fusion_blocks: int = 4
+    # Beyond the paper, for few training identities and small machines:
+    normalise: bool = True  # group normalisation; without it residual branches start at zero instead
+    patch: int = 1  # pixel-unshuffle before the first convolution: full-resolution layers are what costs
+    aligned: bool = False  # references warped onto the target landmarks before they are encoded
+    skips: bool = False  # encoder features to the decoder at every level
+    blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
+    window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along one side."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+
+PRESETS: dict[str, AppearanceParams] = {
+    "paper": AppearanceParams(),
+    "small": AppearanceParams(
+        channels=64,
+        multipliers=(1, 2, 3),
+        encoder_blocks=1,
+        decoder_blocks=2,
+        latent=16,
+        attention=False,
+        fusion_channels=96,
+        fusion_blocks=1,
+        normalise=False,
+        patch=4,
+        aligned=True,
+        skips=True,
+        blend=True,
+        window=(96, 256, 32, 224),
+    ),
+}

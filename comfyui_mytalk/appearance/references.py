@@ -1,0 +1,134 @@
+"""Which frames of the source show the network what this mouth looks like.
+
+    f frames   k references   m bank entries   c features of a mouth's shape
+
+Three fixed references that cover the mouth's range (closed, middle, widest) are the paper's setting, chosen
+there at random (section 3.4.1). Retrieval goes further: for every output frame the source frames whose
+mouth is nearest to the wanted one, along a path that switches rarely. All choices are deterministic and made on
+a whole clip, so that they do not depend on how the clip is later cut into batches.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+
+OPENING_QUANTILES = (0.05, 0.95)
+MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
+FEATURE_WEIGHTS = (1.0, 0.7, 0.5)  # opening, width, protrusion: how much a centimetre shows
+YAW_WEIGHT = 2.0  # centimetres per radian: a mouth turned by 10 degrees counts like one 0.35 cm wider open
+NEAR = 0.15  # weighted cm: references closer than this show the same mouth
+
+
+def mouth_shape(canonical: Tensor) -> Tensor:
+    """Opening, width and protrusion `(f, 3)` of the lips in centimetres, from pose-free landmarks `(f, 478, 3)`."""
+    upper, lower, right, left = (canonical[:, i] for i in (13, 14, 61, 291))
+    protrusion = (upper + lower - right - left)[:, 2] / 2
+    return torch.stack([(upper - lower).norm(dim=-1), (right - left).norm(dim=-1), protrusion], -1)
+
+
+def reference_features(shape: Tensor, yaw: Tensor) -> Tensor:
+    """What retrieval compares, `(f, 4)` weighted centimetres, of `mouth_shape (f, 3)` and yaw `(f,)` in radians."""
+    return torch.cat([shape * shape.new_tensor(FEATURE_WEIGHTS), YAW_WEIGHT * yaw[:, None]], -1)
+
+
+def sharpness(crops: Tensor) -> Tensor:
+    """Laplacian energy over contrast of the mouth region `(f,)` of crops `(f, 3, s, s)`, uint8 or float.
+
+    Free of the picture's brightness and contrast; falls with blur, from motion or from a small face.
+    """
+    size = crops.shape[-1]
+    top, bottom, left, right = (round(edge * size) for edge in MOUTH_BOX)
+    grey = crops[:, :, top:bottom, left:right].float().mean(1, keepdim=True)
+    kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    contrast = grey.var(dim=(1, 2, 3))
+    return F.conv2d(grey, kernel).square().mean((1, 2, 3)) / contrast.clamp_min(1e-12)
+
+
+def choose_references(
+    shape: Tensor, sharpness: Tensor, usable: Tensor, count: int = 3, yaw: Tensor | None = None
+) -> Tensor:
+    """Frames `(count,)` that cover the mouth's range from closed to widest, sharp and frontal ones preferred.
+
+    `shape (f, 3)` from `mouth_shape`, `usable (f,)` bool, `yaw (f,)` radians. A clip with fewer usable frames than
+    `count` repeats them. Raises InputError when no frame is usable.
+    """
+    frames = _usable_frames(usable)
+    opening, quality = shape[frames, 0], _blur_rank(sharpness[frames])
+    if yaw is not None:
+        quality = quality + yaw[frames].abs()
+    low, high = (opening.quantile(q) for q in OPENING_QUANTILES)
+    cost = 0.1 * quality  # at most about a tenth of the range is given up for a better picture
+    taken, chosen = torch.zeros_like(cost), []
+    for level in torch.linspace(0, 1, count) if count > 1 else [0.5]:
+        distance = (opening - (low + level * (high - low))).abs() / (high - low).clamp_min(0.05)
+        best = (distance + cost + 100 * taken).argmin()
+        taken[best] += 1
+        chosen.append(frames[best])
+    return torch.stack(chosen)
+
+
+def reference_bank(shape: Tensor, sharpness: Tensor, usable: Tensor, yaw: Tensor, size: int = 32) -> Tensor:
+    """Frames `(m <= size,)`, ascending, that spread over mouth shape and yaw; the blurriest fifth is left out.
+
+    Each next frame is the one farthest from all chosen, from the most closed mouth on. Raises InputError when no
+    frame is usable.
+    """
+    frames = _usable_frames(usable)
+    frames = frames[_blur_rank(sharpness[frames]) <= 0.8]
+    features = reference_features(shape[frames], yaw[frames])
+    chosen = [int(shape[frames, 0].argmin())]
+    distance = (features - features[chosen[0]]).norm(dim=-1)
+    while len(chosen) < size and distance.max() > 0:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (features - features[chosen[-1]]).norm(dim=-1))
+    return frames[chosen].sort().values
+
+
+def retrieve_references(bank_shape: Tensor, shape: Tensor, count: int = 3, smooth: float = 0.03) -> Tensor:
+    """For every frame the `count` bank entries `(f, count)` nearest in mouth shape, switching rarely.
+
+    `bank_shape (m, c)` and `shape (f, c)` are `reference_features` (or any features in centimetres). The first
+    slot is the path of least squared distance plus `smooth` (cm^2) per switch; each further slot the same among
+    entries that show another mouth than the slots before it. Give it the whole clip at once.
+    """
+    apart = torch.cdist(bank_shape.double(), bank_shape.double())
+    similar = (1 - apart / NEAR).clamp_min(0)
+    similar.fill_diagonal_(100.0)
+    cost = torch.cdist(shape.double(), bank_shape.double()).square()
+    slots = []
+    for _ in range(count):
+        slots.append(_smooth_path(cost, smooth))
+        cost = cost + similar[slots[-1]]
+    return torch.stack(slots, 1)
+
+
+def _smooth_path(cost: Tensor, switch: float) -> Tensor:
+    """The states `(f,)` of least total `cost (f, m)` plus `switch` for each change of state (Viterbi)."""
+    cost = cost.cpu()
+    best, came_from = cost[0], []
+    stay = torch.arange(cost.shape[1])
+    for row in cost[1:]:
+        lowest, state = best.min(0)
+        jump = lowest + switch < best
+        came_from.append(torch.where(jump, state, stay))
+        best = row + torch.where(jump, lowest + switch, best)
+    path = [int(best.argmin())]
+    for previous in reversed(came_from):
+        path.append(int(previous[path[-1]]))
+    return torch.tensor(path[::-1])
+
+
+def _blur_rank(sharpness: Tensor) -> Tensor:
+    """0 for the sharpest frame to 1 for the most blurred `(f,)`."""
+    rank = sharpness.argsort(descending=True, stable=True).argsort()
+    return rank / max(len(rank) - 1, 1)
+
+
+def _usable_frames(usable: Tensor) -> Tensor:
+    if not usable.any():
+        raise InputError("no frame with a usable face to take references from; give a video that shows the face")
+    return usable.nonzero()[:, 0]

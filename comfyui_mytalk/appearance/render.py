@@ -1,0 +1,97 @@
+"""From aligned crops to generated crops: what the network sees, in training and at run time alike.
+
+b batch   k references   s crop side in pixels
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..landmarks.drawing import render_landmarks
+from .model import AppearanceModel
+from .params import AppearanceParams
+from .warp import align_references
+
+RING = 8  # pixels around the mask that references show too, so that the network can compare their colours
+BORDER = 10.0  # pixels over which the mask fades where the window would cut it
+
+
+class References(NamedTuple):
+    """Reference crops `(b, k, 3, s, s)` 0..1, their landmarks `(b, k, 478, 2)` in crop pixels and lip masks
+    `(b, k, 1, s, s)`."""
+
+    images: Tensor
+    points: Tensor
+    masks: Tensor
+
+
+class Inputs(NamedTuple):
+    """The network's input: masked crop and landmark image `(b, 3, h, w)`, references `(b, k, 3, h, w)`."""
+
+    masked: Tensor
+    landmarks: Tensor
+    references: Tensor
+
+
+def model_inputs(
+    p: AppearanceParams, crops: Tensor, drawing: Tensor, points: Tensor, mask: Tensor, references: References
+) -> Inputs:
+    """Hide the mouth of `crops (b, 3, s, s)`, and show only the lip region of the references (Section 3.4.1).
+
+    `points (b, 478, 2)` are the target landmarks in crop pixels, `drawing (b, 3, s, s)` their picture, `mask
+    (b, 1, s, s)` what will be generated.
+    """
+    if p.aligned:
+        visible = dilate((mask > 0).to(crops.dtype), RING)[:, None]
+        shown = align_references(references.images, references.points, points) * visible
+    else:
+        shown = references.images * references.masks
+    rows, columns = slice(*p.window[:2]) if p.window else slice(None), slice(*p.window[2:]) if p.window else slice(None)
+    window = (Ellipsis, rows, columns)
+    return Inputs((crops * (1 - mask))[window], drawing[window], shown[window])
+
+
+def dilate(mask: Tensor, radius: int) -> Tensor:
+    """Grow `mask (b, 1, s, s)` by a square of `radius` pixels, one axis at a time."""
+    mask = F.max_pool2d(mask, (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(mask, (1, 2 * radius + 1), 1, (0, radius))
+
+
+def window_mask(p: AppearanceParams, mask: Tensor) -> Tensor:
+    """The mask `(b, 1, s, s)` limited to what the network sees, falling softly to 0 at the window's border."""
+    size = mask.shape[-1]
+    top, bottom, left, right = p.window or (0, size, 0, size)
+    at = torch.arange(size, device=mask.device, dtype=mask.dtype) + 0.5
+    row = (torch.minimum(at - top, bottom - at) / BORDER).clamp(0, 1)
+    column = (torch.minimum(at - left, right - at) / BORDER).clamp(0, 1)
+    return mask * row[:, None] * column
+
+
+@torch.no_grad()
+def render_crops(
+    model: AppearanceModel,
+    crops: Tensor,
+    points: Tensor,
+    mask: Tensor,
+    references: References,
+    drawing: Tensor | None = None,
+) -> Tensor:
+    """Generated crops `(b, 3, s, s)`: the network's picture where it sees, the source crop elsewhere.
+
+    `drawing` replaces the landmark image that `points` would give (an edited one, for example).
+    """
+    size = crops.shape[-1]
+    drawing = render_landmarks(points, size) if drawing is None else drawing
+    inputs = model_inputs(model.params, crops, drawing, points, mask, references)
+    dtype = next(model.parameters()).dtype
+    picture = model(*(tensor.to(dtype) for tensor in inputs)).to(crops.dtype)
+    if model.params.window is None:
+        return picture
+    top, bottom, left, right = model.params.window
+    out = crops.clone()
+    out[..., top:bottom, left:right] = picture
+    return out

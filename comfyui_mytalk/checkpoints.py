@@ -1,0 +1,101 @@
+"""Weights on disk: safetensors with their configuration in the metadata, and how they are found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import InputError
+
+SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+FORMAT = "comfyui-mytalk"
+TRAIN_COMMAND = {
+    "face": "python scripts/convert_face_landmarks.py (see weights/README.md)",
+    "speech": "python -m comfyui_mytalk train speech",
+    "identity": "python -m comfyui_mytalk train identity",
+    "motion": "python -m comfyui_mytalk train motion",
+    "appearance": "python -m comfyui_mytalk train appearance",
+}
+_folders: list[Path] = [SHIPPED]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint: `state` tensors, `config` of the network, free-text `info`, file hash and path."""
+
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    info: dict[str, str]
+    sha256: str
+    path: Path
+
+
+def register_weights_folder(folder: str | Path) -> None:
+    """Search `folder` (the host's models/mytalk, for example) before the shipped weights."""
+    path = Path(folder)
+    if path not in _folders:
+        _folders.insert(0, path)
+
+
+def weights_folders() -> list[Path]:
+    """Where weights are looked for, first match wins."""
+    return list(_folders)
+
+
+def list_weights(kind: str) -> list[str]:
+    """Names (without extension) of the checkpoints of `kind` in the weights folders, shipped ones last."""
+    names = [f.stem for folder in _folders if folder.is_dir() for f in sorted(folder.glob(f"{kind}_*.safetensors"))]
+    return list(dict.fromkeys(names))
+
+
+def find_weights(name: str | Path, kind: str) -> Path:
+    """Path of the checkpoint `name`: a file, or a name in one of the weights folders.
+
+    Raises InputError that says which file is missing, where to put it and how to train it.
+    """
+    if Path(name).suffix == ".safetensors" and Path(name).is_file():
+        return Path(name)
+    file = f"{Path(name).name.removesuffix('.safetensors')}.safetensors"
+    for folder in _folders:
+        if (folder / file).is_file():
+            return folder / file
+    places = " or ".join(str(folder) for folder in _folders)
+    raise InputError(
+        f"{kind} weights {file} not found: put the file into {places}, or make it with `{TRAIN_COMMAND[kind]}`"
+    )
+
+
+def save_checkpoint(
+    path: str | Path, state: dict[str, Tensor], kind: str, config: dict[str, Any], info: dict[str, str] | None = None
+) -> None:
+    """Write aside and rename, so that an interrupted run never leaves half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "info": json.dumps(info or {})}
+    part = path.with_name(path.name + ".part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: str | Path, kind: str) -> Checkpoint:
+    """Read a checkpoint of `kind`; raises InputError when the file is unreadable or of another kind."""
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot read weights {path}: {error}; download or train them again") from error
+    if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
+        found = metadata.get("kind", "another program's file")
+        raise InputError(f"got {found} weights in {path}, expected {kind} weights of {FORMAT}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(state, json.loads(metadata["config"]), json.loads(metadata["info"]), digest, path)

@@ -1,0 +1,33 @@
+"""Choosing where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU; anything else is torch's own device name."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"got device {name!r}, which this machine cannot use ({str(error).splitlines()[0]}); try cpu"
+        ) from error
+    return device
+
+
+def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA hardware that has it, else float32: half precision on a CPU is often slower."""
+    if name == "auto":
+        bf16 = device is not None and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if bf16 else torch.float32
+    if name not in DTYPES:
+        raise InputError(f"got dtype {name!r}, expected auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,5 @@
+"""The one error a user is meant to read."""
+
+
+class InputError(ValueError):
+    """Bad input: the text names the input, what is wrong with it and what to do about it."""

@@ -1,0 +1,69 @@
+"""Which clips are evaluated: a folder of videos, described by an optional index."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from ..errors import InputError
+
+SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A talking clip on disk; `corpus` and `identity` group it in the report."""
+
+    path: Path
+    name: str
+    corpus: str = "all"
+    identity: str = ""
+
+
+def find_clips(
+    folder: Path,
+    index: Path | None = None,
+    split: str | None = None,
+    corpus: str | None = None,
+    limit: int | None = None,
+) -> list[Clip]:
+    """The clips of `folder`, or of its rows in `index`, in a fixed order; `limit` takes from each corpus in turn.
+
+    `index` is a JSON list of rows with `file` (relative to `folder`) and optionally `split`, `corpus`, `identity`;
+    `folder/index.json` is used when there is one. Raises InputError when the folder or the choice is empty.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that holds the talking clips")
+    index = index or (folder / "index.json" if (folder / "index.json").is_file() else None)
+    clips = read_index(folder, index, split) if index else list_folder(folder)
+    clips = [clip for clip in clips if corpus in (None, clip.corpus)]
+    if not clips:
+        wanted = " ".join(filter(None, ["no", split, corpus, "clips"]))
+        raise InputError(f"{wanted} found in {folder}; expected videos ({' '.join(sorted(SUFFIXES))}) there")
+    return in_turn(clips)[:limit]
+
+
+def list_folder(folder: Path) -> list[Clip]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [Clip(path, path.relative_to(folder).as_posix()) for path in paths]
+
+
+def read_index(folder: Path, index: Path, split: str | None) -> list[Clip]:
+    try:
+        rows = json.loads(index.read_text(encoding="utf-8"))
+        rows = [row for row in rows if split in (None, row.get("split"))]
+        clips = [Clip(folder / r["file"], r["file"], r.get("corpus", "all"), r.get("identity", "")) for r in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"cannot read the index {index}: expected a JSON list of rows with a `file` ({error!r})"
+        ) from error
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def in_turn(clips: list[Clip]) -> list[Clip]:
+    """One clip of each corpus, then the next of each, so that every beginning of the list is balanced."""
+    corpora = sorted({clip.corpus for clip in clips})
+    queues = [[clip for clip in clips if clip.corpus == name] for name in corpora]
+    return [clip for clip in chain.from_iterable(zip_longest(*queues)) if clip]

@@ -1,0 +1,74 @@
+"""Aligned crops: a square around the lower face that follows the head's pose and nothing else.
+
+    f frames   n points   s crop side in pixels
+
+The crop is placed by the pose, which depends on the upper face only. A mouth that opens or closes
+therefore never moves the crop, and two crops of one person differ only where the face really differs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .canonical import Pose, from_canonical
+
+CROP_SIZE = 256
+CROP_CENTRE = (0.0, -3.7, 4.0)  # canonical cm: mid lower face, at the mean depth of lips and jaw
+CROP_HALF = 9.5  # canonical cm: brows to below the open jaw, ear to ear
+
+
+def crop_transform(pose: Pose, size: int = CROP_SIZE, smooth: float = 1.0) -> Tensor:
+    """Affine maps `(f, 2, 3)` from crop pixels to frame pixels (pixel-edge coordinates).
+
+    `smooth` is the sigma, in frames, of a Gaussian over time: detector noise must not shake the crop.
+    """
+    centre = from_canonical(pose.scale.new_tensor(CROP_CENTRE).expand(len(pose), 1, 3), pose)[:, 0, :2]
+    axis = torch.stack([pose.roll.cos(), pose.roll.sin()], -1) * (pose.scale * 2 * CROP_HALF / size)[:, None]
+    similarity = gaussian_smooth(torch.cat([centre, axis], -1), smooth)
+    (x, y), (c, s) = similarity[:, :2].unbind(-1), similarity[:, 2:].unbind(-1)
+    half = size / 2
+    rows = [torch.stack([c, -s, x - half * (c - s)], -1), torch.stack([s, c, y - half * (s + c)], -1)]
+    return torch.stack(rows, 1)
+
+
+def gaussian_smooth(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian over the first axis of `x (f, c)`, edges repeated; `sigma` in frames, 0 is the identity."""
+    if sigma <= 0 or len(x) < 2:
+        return x
+    radius = int(3 * sigma + 0.5)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=x.device) / sigma) ** 2).to(x.dtype)
+    padded = torch.cat([x[:1].expand(radius, -1), x, x[-1:].expand(radius, -1)])
+    return F.conv1d(padded.T[:, None], (kernel / kernel.sum())[None, None])[:, 0].T
+
+
+def invert(transform: Tensor) -> Tensor:
+    """Inverse of affine maps `(f, 2, 3)`."""
+    linear = torch.linalg.inv(transform[:, :, :2].double())
+    return torch.cat([linear, -linear @ transform[:, :, 2:].double()], -1).to(transform.dtype)
+
+
+def apply_transform(transform: Tensor, points: Tensor) -> Tensor:
+    """Map points `(f, n, 2)` by `(f, 2, 3)`; pass `invert(t)` to go from the frame to the crop."""
+    return points @ transform[:, :, :2].mT + transform[:, None, :, 2]
+
+
+def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample `images (f, c, h, w)` at `transform (f, 2, 3)` of each output pixel -> `(f, c, *size)`.
+
+    Bilinear with zeros outside. Where the map shrinks by more than two, the source is first blurred by
+    area averaging, so that close-ups do not alias.
+    """
+    shrink = transform[:, :, 0].norm(dim=-1).max().item()
+    factor = max(1, int(shrink))
+    if factor > 1:
+        images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
+        transform = transform / factor
+    height, width = images.shape[-2:]
+    x = torch.arange(size[1], device=images.device, dtype=transform.dtype) + 0.5
+    y = torch.arange(size[0], device=images.device, dtype=transform.dtype) + 0.5
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2)
+    grid = apply_transform(transform, grid.expand(len(images), -1, -1)).view(-1, *size, 2)
+    grid = grid / grid.new_tensor([width, height]) * 2 - 1
+    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)

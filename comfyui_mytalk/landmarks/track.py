@@ -1,0 +1,191 @@
+"""A face through a video: what every later step reads.
+
+    f frames   n points (478)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .align import crop_transform
+from .canonical import Pose, fit_pose
+from .tracker import Face, FaceLandmarker, Tracker, load_face_landmarker
+
+__all__ = ["FaceTrack", "load_face_landmarker", "parse_choice", "track_faces"]
+
+Choice = str | int | tuple[float, float]  # "largest", an index from left to right, or the place of the face
+MAX_GAP = 0.3  # seconds: longer gaps are not guessed
+MIN_SHARE = 0.05  # of the frames of the most frequent face: a face seen more rarely is a false alarm
+JUMP = 0.35  # face widths from one frame to the next: more is a cut
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Landmarks of one face, one row per frame of the video.
+
+    points `(f, 478, 3)` pixels, found `(f,)` bool, times `(f,)` float64 seconds, size `(height, width)` pixels.
+    Where the face was not found, `points` are interpolated (`filled`) or held from the nearest found frame.
+    """
+
+    points: Tensor
+    found: Tensor
+    times: Tensor
+    size: tuple[int, int]
+    filled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def usable(self) -> Tensor:
+        """`(f,)` bool: found, or interpolated over a short gap."""
+        return self.found if self.filled is None else self.found | self.filled
+
+    @cached_property
+    def pose(self) -> Pose:
+        """Head pose per frame; depends on the upper face only."""
+        return fit_pose(self.points)
+
+    @cached_property
+    def shots(self) -> Tensor:
+        """`(f,)` int: counts the jumps up to each frame; nothing may be smoothed from one shot into the next."""
+        jump = torch.cat([torch.zeros(1, dtype=torch.bool), jumped(self.points[:-1], self.points[1:])])
+        return jump.long().cumsum(0)
+
+    @cached_property
+    def transform(self) -> Tensor:
+        """`(f, 2, 3)` crop pixels -> frame pixels, smoothed within each shot (`align.crop_transform`)."""
+        return torch.cat([crop_transform(self.pose[self.shots == shot]) for shot in self.shots.unique()])
+
+    def replace(self, **changes: Any) -> FaceTrack:
+        """A copy with some fields changed, for example `points`."""
+        return replace(self, **changes)
+
+    def fill_gaps(self, max_seconds: float = MAX_GAP) -> FaceTrack:
+        """Interpolate linearly over gaps of at most `max_seconds` within a shot; longer ones stay unusable."""
+        known = self.found.nonzero()[:, 0]
+        nearest = known[(torch.arange(len(self))[:, None] - known[None]).abs().argmin(1)] if len(self) else known
+        points, filled = self.points[nearest].clone(), torch.zeros_like(self.found)
+        for before, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
+            if after - before < 2 or self.times[after] - self.times[before] > max_seconds + 1e-6:
+                continue
+            if jumped(self.points[before : before + 1], self.points[after : after + 1])[0]:
+                continue
+            gap = slice(before + 1, after)
+            share = (self.times[gap] - self.times[before]) / (self.times[after] - self.times[before])
+            points[gap] = torch.lerp(self.points[before], self.points[after], share.to(points.dtype)[:, None, None])
+            filled[gap] = True
+        return self.replace(points=points, filled=filled)
+
+
+def jumped(before: Tensor, after: Tensor) -> Tensor:
+    """`(f,)` bool: whether the face of `before (f, 478, 3)` cannot have moved to `after` within a frame."""
+    low, high = before[..., :2].amin(1), before[..., :2].amax(1)
+    width = (high - low).amax(-1)
+    growth = (after[..., :2].amax(1) - after[..., :2].amin(1)).amax(-1) / width
+    moved = (after[..., :2].mean(1) - before[..., :2].mean(1)).norm(dim=-1) / width
+    return (moved > JUMP) | (growth > 1 + JUMP) | (growth < 1 / (1 + JUMP))
+
+
+def track_faces(
+    chunks: Iterable[tuple[Any, Any]],
+    landmarker: FaceLandmarker,
+    choice: Choice = "largest",
+    progress: Callable[[int, int], None] | None = None,
+    total: int = 0,
+) -> FaceTrack:
+    """Follow one face through a video that comes in `chunks` of (uint8 `(n, h, w, 3)`, times `(n,)` seconds).
+
+    The result does not depend on how the video is chunked, and only two batches of frames are ever held.
+    `choice` picks among several faces: "largest" (most picture area over the whole video), an index from 0
+    (in order of first appearance, from left to right), or the place `(x, y)` in pixels of the face when it first
+    appears. `progress` is called with (frames done, `total`). Short gaps are filled.
+
+    Raises InputError when there is no frame, no face anywhere, or no face of that index.
+    """
+    tracker, times = Tracker(landmarker), []
+    size = (0, 0)
+    for frames, stamps in rebatch(chunks, landmarker.batch):
+        tracker.push(frames)
+        times.append(stamps)
+        size = (frames.shape[1], frames.shape[2])
+        if progress is not None:
+            progress(tracker.frames, total)
+    if not times:
+        raise InputError("got a video without frames, expected at least one; check the start and duration")
+    tracker.finish()
+    return build_track(choose_face(tracker.faces, choice), torch.cat(times), size).fill_gaps()
+
+
+def rebatch(chunks: Iterable[tuple[Any, Any]], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut the frames and times of `chunks` anew, into batches of exactly `batch` (the last may be shorter)."""
+    frames, times, count = [], [], 0
+    for chunk, stamps in chunks:
+        chunk, stamps = torch.as_tensor(chunk), torch.as_tensor(stamps, dtype=torch.float64)
+        while len(chunk):
+            take = batch - count
+            frames.append(chunk[:take])
+            times.append(stamps[:take])
+            count += len(frames[-1])
+            chunk, stamps = chunk[take:], stamps[take:]
+            if count == batch:
+                yield torch.cat(frames), torch.cat(times)
+                frames, times, count = [], [], 0
+    if count:
+        yield torch.cat(frames), torch.cat(times)
+
+
+def choose_face(faces: list[Face], choice: Choice) -> Face:
+    """The chosen face; false alarms, which are seen in few frames only, do not count."""
+    longest = max((len(face.points) for face in faces), default=0)
+    if not longest:
+        raise InputError(
+            "no face found in the video: use one where a face fills at least a tenth of the frame's height and looks "
+            "roughly at the camera"
+        )
+    faces = [face for face in faces if len(face.points) >= max(1, MIN_SHARE * longest)]
+    if choice == "largest":
+        return max(faces, key=lambda face: face.area)
+    faces.sort(key=lambda face: (min(face.points), first_place(face)[0]))
+    if isinstance(choice, int):
+        if not 0 <= choice < len(faces):
+            raise InputError(f"got face {choice}, but the video shows {len(faces)}; use 0 to {len(faces) - 1} or largest")
+        return faces[choice]
+    x, y = choice
+    return min(faces, key=lambda face: (first_place(face)[0] - x) ** 2 + (first_place(face)[1] - y) ** 2)
+
+
+def first_place(face: Face) -> tuple[float, float]:
+    """Centre of a face where it was first found, pixels."""
+    x, y = face.points[min(face.points)][:, :2].mean(0).tolist()
+    return x, y
+
+
+def parse_choice(text: str) -> Choice:
+    """Read a choice as people type it: `largest`, an index, or `x,y`; raises InputError for anything else."""
+    try:
+        numbers = [float(part) for part in text.split(",")] if text != "largest" else []
+    except ValueError:
+        numbers = [0.0, 0.0, 0.0]
+    if len(numbers) == 1 and numbers[0].is_integer():
+        return int(numbers[0])
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    if numbers or text != "largest":
+        raise InputError(f"got face {text!r}, expected largest, an index such as 0, or a place such as 320,180")
+    return "largest"
+
+
+def build_track(face: Face, times: Tensor, size: tuple[int, int]) -> FaceTrack:
+    """Lay a face's points out over all frames."""
+    points, found = torch.zeros(len(times), *next(iter(face.points.values())).shape), torch.zeros(len(times), dtype=torch.bool)
+    for frame, values in face.points.items():
+        points[frame], found[frame] = values, True
+    return FaceTrack(points, found, times, size)

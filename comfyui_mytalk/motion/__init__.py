@@ -1,0 +1,1 @@
+"""Speech and a person's landmarks in, lower-face motion out."""

@@ -1,0 +1,205 @@
+"""From speech features to a face track whose lower face speaks them.
+
+f source frames   t motion frames (25 fps)   s speech frames (50 Hz)   r identity references
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.interpolate import PchipInterpolator
+from torch import Tensor
+
+from ..errors import InputError
+from ..landmarks.align import gaussian_smooth
+from ..landmarks.canonical import fit_pose, from_canonical, to_canonical
+from ..landmarks.sets import landmark_set
+from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
+from .identity import TOKENS, resting_frames
+from .model import MotionModel
+from .params import FPS
+from .windows import cut_windows, fuse_windows, in_batches, window_starts
+
+if TYPE_CHECKING:
+    from ..landmarks.track import FaceTrack
+
+Progress = Callable[[int, int], None]
+LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
+DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head's turn, not the old mouth
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """How to sample. `window_batch` bounds memory and changes nothing else; `strength` scales the articulation.
+
+    steps: of the sampler. sampler: `ddim`, or `ddpm` for ancestral sampling. eta: noise added back by DDIM, 0..1.
+    guidance: weight of the speech against no speech, 1 is off.
+    """
+
+    steps: int = 25
+    seed: int = 0
+    sampler: str = "ddim"
+    eta: float = 0.0
+    guidance: float = 1.0
+    window_batch: int = 8
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in ("ddim", "ddpm"):
+            raise InputError(f"got sampler {self.sampler!r}, expected ddim or ddpm")
+        if self.steps < 1 or self.window_batch < 1:
+            raise InputError(
+                f"got {self.steps} steps and a window batch of {self.window_batch}, expected at least 1 of each"
+            )
+
+
+@torch.inference_mode()
+def generate_motion(
+    model: MotionModel,
+    features: Tensor,
+    upper: Tensor,
+    identity: Tensor,
+    reference: Tensor,
+    options: MotionOptions | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Lower-face motion for any length of speech, in fused windows (MyTalk, section 3.3).
+
+    `features (s, d)` with s = 2 t, `upper (t, 103, 2)`, `identity (r, d)`, `reference (r, 180, 2)`: resting lower faces
+    -> `(t, 180, 2)`. Landmarks are canonical centimetres. Raises InputError when the conditions do not fit the model.
+    """
+    options = options or MotionOptions()
+    check_shapes(model, features, upper, identity)
+    device, frames = model.lower_mean.device, len(upper)
+    generator = torch.Generator().manual_seed(options.seed)
+    noise = torch.randn(frames, model.params.channels, generator=generator).to(device)
+    denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options)
+    alphas = cosine_alphas().to(device)
+    denoise = with_progress(denoise, options.steps, progress)
+    if options.sampler == "ddpm":
+        x = sample_ddpm(denoise, noise, alphas, options.steps, generator)
+    else:
+        x = sample_ddim(denoise, noise, alphas, options.steps, options.eta, generator)
+    rest = reference.to(device).mean(0, keepdim=True)
+    lower = model.decode(x[None], rest)[0]
+    return (rest + options.strength * (lower - rest)).cpu()
+
+
+def check_shapes(model: MotionModel, features: Tensor, upper: Tensor, identity: Tensor) -> None:
+    """Raise InputError when the conditions do not fit the model or each other."""
+    params = model.params
+    if features.shape[1] != params.speech_in:
+        raise InputError(
+            f"got speech features {features.shape[1]} wide, the motion weights expect {params.speech_in} "
+            f"({model.needs.speech or 'their own encoder'}); choose the speech encoder that they were trained with"
+        )
+    if identity.shape[1] != params.identity_dim:
+        raise InputError(
+            f"got identity tokens {identity.shape[1]} wide, the motion weights expect {params.identity_dim}; "
+            "choose the matching identity weights"
+        )
+    if len(features) != 2 * len(upper):
+        raise InputError(f"got {len(features)} speech frames for {len(upper)} motion frames, expected two for each")
+
+
+def window_denoiser(
+    model: MotionModel, features: Tensor, upper: Tensor, identity: Tensor, options: MotionOptions
+) -> Denoise:
+    """A function `(x (t, c), step) -> x0 (t, c)` that runs the denoiser on fused windows of the whole clip."""
+    params, frames = model.params, len(upper)
+    size = min(params.frames, frames)
+    starts = window_starts(frames, size, params.overlap)
+    speech = cut_windows(features, [2 * start for start in starts], 2 * size)
+    speech = in_batches(model.speech_encoder, options.window_batch, speech)
+    upper = cut_windows(model.encode_upper(upper[None])[0], starts, size)
+
+    def run(speech: Tensor) -> Denoise:
+        def denoise(x: Tensor, step: int) -> Tensor:
+            def network(x: Tensor, upper: Tensor, speech: Tensor) -> Tensor:
+                steps = torch.full((len(x),), step, device=x.device)
+                return model.denoiser(x, upper, steps, speech, identity.expand(len(x), -1, -1))
+
+            windows = in_batches(network, options.window_batch, cut_windows(x, starts, size), upper, speech)
+            return fuse_windows(windows, starts, frames, params.overlap)
+
+        return denoise
+
+    return guide(run(speech), run(torch.zeros_like(speech)), options.guidance)
+
+
+def with_progress(denoise: Denoise, steps: int, progress: Progress | None) -> Denoise:
+    """Report after each call of `denoise`."""
+    if progress is None:
+        return denoise
+    done = 0
+
+    def reported(x: Tensor, step: int) -> Tensor:
+        nonlocal done
+        clean = denoise(x, step)
+        done += 1
+        progress(done, steps)
+        return clean
+
+    return reported
+
+
+def resample(values: Tensor, times: Tensor, at: Tensor) -> Tensor:
+    """`values (f, ...)` at `times (f,)` -> the values at the times `at`; the ends are held.
+
+    Piecewise cubic and monotone (PCHIP): exact on the given samples, and a closed mouth stays closed between them.
+    """
+    if len(values) == 1:
+        return values.expand(len(at), *values.shape[1:]).clone()
+    curve = PchipInterpolator(times.double().cpu().numpy(), values.double().cpu().numpy(), axis=0)
+    return torch.from_numpy(curve(at.double().clamp(times[0].item(), times[-1].item()).cpu().numpy())).to(values)
+
+
+def fit_length(features: Tensor, times: Tensor) -> Tensor:
+    """Speech features `(s, d)` cut or held to two for each motion frame of a track that starts at 0.
+
+    Raises InputError when speech and track differ by more than two motion frames.
+    """
+    interval = times.diff().median().item() if len(times) > 1 else 1 / FPS
+    duration = times[-1].item() + interval
+    if abs(len(features) / (2 * FPS) - duration) > (LENGTH_TOLERANCE + 1e-6) / FPS:
+        raise InputError(
+            f"got {len(features) / (2 * FPS):.2f} s of speech for {duration:.2f} s of video, expected the same length; "
+            "cut or pad the speech first (--length-mode)"
+        )
+    wanted = 2 * (math.ceil(times[-1].item() * FPS - 1e-6) + 1)
+    return torch.cat([features, features[-1:].expand(max(0, wanted - len(features)), -1)])[:wanted]
+
+
+def speak(
+    model: MotionModel,
+    track: FaceTrack,
+    features: Tensor,
+    identity: Tensor,
+    options: MotionOptions | None = None,
+    progress: Progress | None = None,
+) -> FaceTrack:
+    """The same track with a lower face that speaks `features (s, d)`, which start with the track's first frame.
+
+    Pose, upper face and the remaining points of every frame, and whole frames without a usable face, stay
+    bit-identical. `identity (r, d)` comes from `identity_tokens`. Raises InputError when no frame is usable, or when
+    speech and track differ in length.
+    """
+    pose, usable, times = fit_pose(track.points), track.usable, track.times - track.times[0]
+    canonical = to_canonical(track.points, pose)
+    features = fit_length(features, times)
+    lower, upper = landmark_set("generated"), landmark_set("prefix")
+    rest = canonical[resting_frames(canonical, usable, TOKENS)][:, lower, :2]
+    grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
+    given = resample(canonical[usable][:, upper, :2], times[usable], grid)
+    motion = resample(generate_motion(model, features, given, identity, rest, options, progress), grid, times)
+    depth = canonical[usable][:, lower, 2]
+    depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)
+    spoken = canonical[usable]
+    spoken[:, lower] = torch.cat([motion[usable], depth[..., None]], -1)
+    points = track.points.clone()
+    points[usable.nonzero(), lower] = from_canonical(spoken, pose[usable])[:, lower].to(points)
+    return track.replace(points=points)

@@ -1,0 +1,213 @@
+"""All steps in order: what `sync` and the all-in-one node call. Each step is one function with one home.
+
+    f frames   t motion frames at 25 fps   s speech frames at 50 Hz   k references   n speech samples
+
+A picture source is anything that can be read twice in chunks (`FrameSource`): a video file or a tensor. Only
+landmarks are held for the whole clip; pixels pass through in chunks, so memory does not grow with length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .appearance.blend import match_colour, paste_back
+from .appearance.mask import MaskExtent, lip_mask, lip_region, mask_extent
+from .appearance.model import AppearanceModel
+from .appearance.references import (
+    choose_references,
+    mouth_shape,
+    reference_bank,
+    reference_features,
+    retrieve_references,
+    sharpness,
+)
+from .appearance.render import References, render_crops, window_mask
+from .landmarks.align import CROP_SIZE, apply_transform, invert, sample_affine
+from .landmarks.canonical import Pose, to_canonical
+from .landmarks.track import FaceTrack
+
+Progress = Callable[[int, int], None] | None
+BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
+
+
+class FrameSource(Protocol):
+    """Frames in order, as often as asked for."""
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each."""
+        ...
+
+
+class TensorSource:
+    """Frames that are already in memory, `(f, h, w, c)` float 0..1 (the host's IMAGE) or uint8, at a constant rate."""
+
+    def __init__(self, frames: Tensor, fps: float) -> None:
+        self.frames, self.fps = frames, fps
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.frames), size):
+            frames = self.frames[start : start + size, :, :, :3]
+            if frames.is_floating_point():
+                frames = (frames.float().clamp(0, 1) * 255).round().byte()
+            yield frames.cpu(), (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the lower face is in each frame: fixed by the source's upper face, independent of any mouth."""
+
+    pose: Pose
+    transform: Tensor  # (f, 2, 3) crop pixels -> frame pixels
+    extent: MaskExtent
+
+    def __getitem__(self, frames: slice | Tensor) -> Geometry:
+        return Geometry(self.pose[frames], self.transform[frames], self.extent)
+
+    def crop_points(self, points: Tensor) -> Tensor:
+        """Frame landmarks `(f, 478, 3)` -> crop pixels `(f, 478, 2)`."""
+        return apply_transform(invert(self.transform), points[..., :2])
+
+    def mask(self, size: int) -> Tensor:
+        """The lip mask `(f, 1, size, size)`."""
+        return lip_mask(self.pose, self.transform, self.extent, size)
+
+
+def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
+    """Pose, crops and mask of a clip. The mask makes room for the mouths of `generated` tracks too."""
+    pose = source.pose
+    shapes = [to_canonical(track.points, pose)[source.usable] for track in (source, *generated)]
+    return Geometry(pose, source.transform, mask_extent(torch.cat(shapes)))
+
+
+@dataclass(frozen=True)
+class ReferenceBank:
+    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels, mouth shapes and head turns."""
+
+    crops: Tensor
+    points: Tensor  # (m, 478, 2)
+    shape: Tensor  # (m, 3) cm
+    yaw: Tensor  # (m,) radians
+    frames: Tensor  # (m,) where they came from
+
+    def gather(self, index: Tensor) -> References:
+        """References `(b, k)` of the bank as the network takes them."""
+        points = self.points[index]
+        regions = lip_region(points.flatten(0, 1), self.crops.shape[-1])
+        return References(self.crops[index].float() / 255, points, regions.unflatten(0, index.shape))
+
+
+def select_references(
+    source: FrameSource, track: FaceTrack, place: Geometry, count: int, fixed: bool = False, progress: Progress = None
+) -> ReferenceBank:
+    """Cut `count` references from the clip: a bank of many mouths to retrieve from, or few `fixed` ones.
+
+    Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
+    are kept, so that blurred ones can be dropped. Raises InputError when no frame is usable.
+    """
+    shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
+    even = torch.ones(len(shape))
+    looked = BANK_CANDIDATES * count
+    wanted = reference_bank(shape, even, track.usable, yaw, looked)
+    if fixed:
+        wanted = choose_references(shape, even, track.usable, looked, yaw).unique()
+    crops = cut_frames(source, place, wanted, progress=progress)
+    sharp, usable = sharpness(crops), track.usable[wanted]
+    if fixed:
+        keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
+    else:
+        keep = reference_bank(shape[wanted], sharp, usable, yaw[wanted], count)
+    frames = wanted[keep]
+    return ReferenceBank(
+        crops[keep], place[frames].crop_points(track.points[frames]), shape[frames], yaw[frames], frames
+    )
+
+
+def cut_frames(
+    source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
+) -> Tensor:
+    """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
+    slot = {int(frame): i for i, frame in enumerate(frames)}
+    crops = torch.zeros(len(frames), 3, size, size, dtype=torch.uint8)
+    start = 0
+    for pixels, _ in source.chunks(16):
+        inside = [i for i in range(len(pixels)) if start + i in slot]
+        if inside:
+            picture = pixels[inside].permute(0, 3, 1, 2).float()
+            at = torch.tensor(inside) + start
+            cut = sample_affine(picture, place.transform[at], (size, size)).round().clamp(0, 255).byte()
+            for i, crop in zip(at.tolist(), cut, strict=True):
+                crops[slot[i]] = crop
+        start += len(pixels)
+        if progress is not None:
+            progress(start, len(place.pose))
+    return crops
+
+
+def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, count: int) -> Tensor:
+    """Which references of the bank each frame uses `(f, count)`, in order of their opening as in training.
+
+    Chosen on the whole clip's landmarks, so the result does not depend on how frames are chunked.
+    """
+    if len(bank.frames) <= count:
+        index = torch.arange(count).clamp(max=len(bank.frames) - 1).expand(len(track), -1)
+    else:
+        wanted = reference_features(mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw)
+        index = retrieve_references(reference_features(bank.shape, bank.yaw), wanted, count)
+    return index.gather(1, bank.shape[:, 0][index].argsort(1, stable=True))
+
+
+def render_frames(
+    model: AppearanceModel,
+    frames: Tensor,
+    place: Geometry,
+    points: Tensor,
+    references: References,
+    usable: Tensor,
+    drawing: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and crop masks.
+
+    Frames that are not `usable (b,)` pass through bit for bit. `drawing (b, 3, s, s)` replaces the landmark image.
+    """
+    out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
+    index = usable.nonzero()[:, 0]
+    if not len(index):
+        return out, mask
+    place, picture = place[index], frames[index].permute(0, 3, 1, 2)
+    crops = picture.float() if picture.is_floating_point() else picture.float() / 255
+    crops = sample_affine(crops, place.transform, mask.shape[-2:])
+    mask[index] = window_mask(model.params, place.mask(model.params.size))
+    device = next(model.parameters()).device
+    chosen = References(*(tensor[index].to(device) for tensor in references))
+    drawing = None if drawing is None else drawing[index].to(device)
+    inputs = (crops.to(device), place.crop_points(points[index]).to(device), mask[index].to(device))
+    generated = match_colour(render_crops(model, *inputs, chosen, drawing).cpu(), crops, mask[index])
+    out[index] = paste_back(picture, generated, mask[index], place.transform).permute(0, 2, 3, 1)
+    return out, mask
+
+
+def render_clip(
+    model: AppearanceModel,
+    source: FrameSource,
+    spoken: FaceTrack,
+    place: Geometry,
+    bank: ReferenceBank,
+    chunk: int = 8,
+    progress: Progress = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Stream a clip: yields `(frames (b, h, w, 3), times (b,), crop masks (b, 1, s, s))`, one chunk at a time."""
+    schedule = reference_schedule(bank, spoken, place, model.params.references)
+    start = 0
+    for frames, times in source.chunks(chunk):
+        part = slice(start, start + len(frames))
+        references = bank.gather(schedule[part])
+        out, mask = render_frames(model, frames, place[part], spoken.points[part], references, spoken.usable[part])
+        yield out, times, mask
+        start += len(frames)
+        if progress is not None:
+            progress(start, len(spoken))

@@ -1,0 +1,187 @@
+"""Samples for the appearance trainer: a target frame, its mask and landmarks, and references of the same clip.
+
+b batch   k references   f frames   s crop side in pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from ..appearance.mask import lip_mask, lip_region, mask_extent
+from ..appearance.params import AppearanceParams
+from ..appearance.references import mouth_shape
+from ..appearance.render import Inputs, References, model_inputs, window_mask
+from ..landmarks.align import apply_transform, invert
+from ..landmarks.drawing import render_landmarks
+from ..landmarks.sets import landmark_set, mirror_index
+from .clips import PreparedClip
+from .loop import step_rng
+
+GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
+MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
+NOISE = 0.6  # pixels: landmarks come from a motion model at run time
+
+
+@dataclass
+class Sample:
+    """A batch: what the network sees, what it should give, and where that counts (all cut to the window)."""
+
+    inputs: Inputs
+    target: Tensor  # (b, 3, h, w)
+    mask: Tensor  # (b, 1, h, w)
+    mouth: Tensor  # (b, 1, h, w) 1 in the mouth box
+
+    def to(self, device: torch.device) -> Sample:
+        inputs = Inputs(*(tensor.to(device) for tensor in self.inputs))
+        return Sample(inputs, *(getattr(self, f.name).to(device) for f in fields(self)[1:]))
+
+
+@dataclass
+class RawSample:
+    """One target and its references before augmentation; crops 0..1, landmarks in crop pixels."""
+
+    crop: Tensor  # (3, s, s)
+    points: Tensor  # (478, 2)
+    mask: Tensor  # (1, s, s)
+    images: Tensor  # (k, 3, s, s)
+    reference_points: Tensor  # (k, 478, 2)
+    reference_masks: Tensor  # (k, 1, s, s)
+
+
+class ClipView:
+    """A prepared clip with what references are chosen by, computed once."""
+
+    def __init__(self, clip: PreparedClip) -> None:
+        self.clip = clip
+        self.shape = mouth_shape(clip.canonical)
+        self.extent = mask_extent(clip.canonical, clip.found)
+        self.points = apply_transform(invert(clip.transform), clip.points[..., :2])
+        self.frames = clip.found.nonzero()[:, 0].numpy()
+
+    def mask(self, frame: int) -> Tensor:
+        """The lip mask of one frame `(1, s, s)`."""
+        at = slice(frame, frame + 1)
+        return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent)[0]
+
+    def raw(self, frame: int, references: list[int]) -> RawSample:
+        """Read target and references from disk."""
+        crops = self.clip.crops([frame, *references]).float() / 255
+        points = self.points[references]
+        return RawSample(crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points))
+
+
+def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Either three fixed kinds (closed, middle, widest; Section 3.4.1) or mouths like the target's, in order of opening."""
+    opening = view.shape[allowed, 0].numpy()
+    if count == 1:
+        picks = [int(rng.choice(allowed))]
+    elif rng.random() < 0.4:
+        wanted = np.quantile(opening, np.linspace(0.05, 0.95, count))
+        near = [np.argsort(np.abs(opening - value), kind="stable")[: max(1, len(allowed) // 12)] for value in wanted]
+        picks = [int(allowed[rng.choice(n)]) for n in near]
+    else:
+        distance = (view.shape[allowed] - view.shape[frame]).norm(dim=1).numpy()
+        near = np.argsort(distance, kind="stable")[: max(count, len(allowed) // 6)]
+        picks = [int(allowed[i]) for i in rng.choice(near, count, replace=len(near) < count)]
+    return sorted(picks, key=lambda i: float(view.shape[i, 0]))
+
+
+def allowed_references(view: ClipView, frame: int) -> np.ndarray:
+    """Frames of the clip that may be references for `frame`."""
+    far = view.frames[np.abs(view.frames - frame) >= GAP]
+    return far if len(far) else view.frames
+
+
+class SampleStream(IterableDataset):
+    """Endless batches; step `n` depends on the seed and `n` alone, so that a resumed run continues the same stream.
+
+    Clips are drawn so that every identity counts alike up to a square root, and large faces more than small ones.
+    """
+
+    def __init__(
+        self, clips: list[PreparedClip], params: AppearanceParams, batch: int, seed: int, start: int = 0
+    ) -> None:
+        self.clips = [clip for clip in clips if len(clip) > 2 * GAP]
+        self.params, self.batch, self.seed, self.start = params, batch, seed, start
+        frames = {clip.identity: 0 for clip in self.clips}
+        for clip in self.clips:
+            frames[clip.identity] += len(clip)
+        weight = np.array([len(c) / frames[c.identity] ** 0.5 * min(c.face_px / 128, 1.5) ** 2 for c in self.clips])
+        self.weight = weight / weight.sum()
+        self.view = lru_cache(maxsize=None)(lambda index: ClipView(self.clips[index]))
+
+    def __iter__(self) -> Iterator[Sample]:
+        step = self.start
+        while True:
+            rng = step_rng(self.seed, step)
+            yield make_sample(self.params, [self._draw(rng) for _ in range(self.batch)], rng)
+            step += 1
+
+    def _draw(self, rng: np.random.Generator) -> RawSample:
+        view = self.view(int(rng.choice(len(self.clips), p=self.weight)))
+        frame = int(rng.choice(view.frames))
+        references = draw_references(view, frame, allowed_references(view, frame), self.params.references, rng)
+        raw = view.raw(frame, references)
+        raw = mirror(raw) if rng.random() < 0.5 else raw
+        return colour_jitter(raw, rng)
+
+
+def mirror(raw: RawSample) -> RawSample:
+    """Flip left and right, pictures and landmarks alike."""
+    size = raw.crop.shape[-1]
+
+    def flip_points(points: Tensor) -> Tensor:
+        flipped = points[..., mirror_index(), :].clone()
+        flipped[..., 0] = size - flipped[..., 0]
+        return flipped
+
+    pictures = {name: getattr(raw, name).flip(-1) for name in ("crop", "mask", "images", "reference_masks")}
+    return RawSample(points=flip_points(raw.points), reference_points=flip_points(raw.reference_points), **pictures)
+
+
+def colour_jitter(raw: RawSample, rng: np.random.Generator) -> RawSample:
+    """Gamma, gain and channel balance for the clip, and a little of it between target and each reference."""
+
+    def change(picture: Tensor, strength: float) -> Tensor:
+        gamma = float(np.exp(rng.normal(0, 0.25 * strength)))
+        gain = torch.from_numpy(np.exp(rng.normal(0, 0.12 * strength, (3, 1, 1)))).float()
+        return (picture.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
+
+    state = rng.bit_generator.state
+    raw.crop = change(raw.crop, 1.0)
+    shared = []
+    for image in raw.images:
+        rng.bit_generator.state = state  # the clip's own change, the same for all its frames
+        shared.append(change(image, 1.0))
+    raw.images = torch.stack([change(image, 0.15) for image in shared])
+    return raw
+
+
+def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Generator | None = None) -> Sample:
+    """Stack raw samples, add landmark noise (when `rng` is given), and build the network's inputs."""
+    stacked = {f.name: torch.stack([getattr(raw, f.name) for raw in raws]) for f in fields(RawSample)}
+    crops, points, mask = stacked["crop"], stacked["points"], window_mask(p, stacked["mask"])
+    mouth = mouth_boxes(points, crops.shape[-1])
+    if rng is not None:
+        points = points + torch.from_numpy(rng.normal(0, NOISE, points.shape)).float()
+    references = References(stacked["images"], stacked["reference_points"], stacked["reference_masks"])
+    inputs = model_inputs(p, crops, render_landmarks(points, crops.shape[-1]), points, mask, references)
+    top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
+    return Sample(inputs, *(x[..., top:bottom, left:right] for x in (crops, mask, mouth)))
+
+
+def mouth_boxes(points: Tensor, size: int) -> Tensor:
+    """1 inside the box around the lips plus `MOUTH_MARGIN` pixels, `(b, 1, size, size)`."""
+    lips = points[:, torch.cat([landmark_set("lips_outer"), landmark_set("lips_inner")])]
+    low, high = lips.amin(1) - MOUTH_MARGIN, lips.amax(1) + MOUTH_MARGIN
+    at = torch.arange(size) + 0.5
+    column = (at > low[:, :1]) & (at < high[:, :1])
+    row = (at > low[:, 1:]) & (at < high[:, 1:])
+    return (row[:, :, None] & column[:, None, :]).float()[:, None]

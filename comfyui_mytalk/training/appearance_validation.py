@@ -1,0 +1,97 @@
+"""What the appearance trainer reports: mouth-box PSNR and SSIM on people it never saw, beside no network at all.
+
+Protocol (docs/evaluation.md): references from the first half of a clip, targets from the second half, true
+landmarks, faces of at least 100 px, medians over a corpus' clips, mean over corpora.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..appearance.model import AppearanceModel
+from ..appearance.params import AppearanceParams
+from ..evaluation.metrics import laplacian_energy, psnr, ssim
+from .appearance_data import ClipView, RawSample, Sample, make_sample
+from .clips import PreparedClip
+
+MIN_FACE = 100.0
+Method = Callable[[Sample], Tensor]
+
+
+def validation_samples(
+    clips: list[PreparedClip], references: int, per_clip: int = 3
+) -> list[tuple[PreparedClip, RawSample]]:
+    """Targets spread over the second half of each clip, the nearest mouths of the first half as references."""
+    samples = []
+    for clip in clips:
+        if clip.face_px < MIN_FACE or len(clip) < 24:
+            continue
+        view = ClipView(clip)
+        first, second = view.frames[view.frames < len(clip) // 2], view.frames[view.frames >= len(clip) // 2]
+        if len(first) < references or len(second) < per_clip:
+            continue
+        for frame in second[np.linspace(0, len(second) - 1, per_clip + 2).astype(int)[1:-1]]:
+            distance = (view.shape[first] - view.shape[frame]).norm(dim=1)
+            nearest = first[distance.argsort(stable=True)[:references].numpy()]
+            samples.append(
+                (clip, view.raw(int(frame), sorted(nearest.tolist(), key=lambda i: float(view.shape[i, 0]))))
+            )
+    return samples
+
+
+def score(clips: list[PreparedClip], method: Method, params: AppearanceParams, per_clip: int = 3) -> dict[str, float]:
+    """Mean over corpora of the clips' median: `psnr`, `ssim`, `sharpness` of the mouth box, and `clips`."""
+    values: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(lambda: defaultdict(list))
+    for clip, raw in validation_samples(clips, params.references, per_clip):
+        sample = make_sample(params, [raw])
+        picture = method(sample).clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
+        values[clip.corpus][str(clip.path)].append(_mouth_scores(picture, sample))
+    corpora = [np.median([np.mean(v, 0) for v in clips.values()], 0) for clips in values.values()]
+    means = np.mean(corpora, 0)
+    return dict(zip(("psnr", "ssim", "sharpness"), map(float, means), strict=True)) | {
+        "clips": sum(len(c) for c in values.values())
+    }
+
+
+def _mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
+    rows, columns = sample.mouth[0, 0].amax(1).nonzero()[:, 0], sample.mouth[0, 0].amax(0).nonzero()[:, 0]
+    box = (Ellipsis, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    mine, truth = picture[box], sample.target[box]
+    return float(psnr(mine, truth)), float(ssim(mine, truth)), float(laplacian_energy(mine) / laplacian_energy(truth))
+
+
+def copy_reference(sample: Sample) -> Tensor:
+    """Baseline without a network: the middle one of the aligned references as it is."""
+    references = sample.inputs.references
+    return references[:, references.shape[1] // 2]
+
+
+@torch.no_grad()
+def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 2) -> dict[str, float]:
+    """`val_psnr`, `val_ssim`, `val_sharpness` of the model."""
+    device = next(model.parameters()).device
+    scores = score(clips, lambda s: model(*s.to(device).inputs).cpu(), model.params, per_clip)
+    return {f"val_{name}": value for name, value in scores.items()}
+
+
+@torch.no_grad()
+def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, columns: int = 10) -> None:
+    """Picture for the eye: target, masked input, middle aligned reference, output; one column per clip."""
+    samples = validation_samples(clips, model.params.references, 1)
+    samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(columns, len(samples))).astype(int)]
+    device = next(model.parameters()).device
+    strips = []
+    for _, raw in samples:
+        sample = make_sample(model.params, [raw])
+        out = model(*sample.to(device).inputs).cpu() * sample.mask + sample.target * (1 - sample.mask)
+        strips.append(torch.cat([sample.target, sample.inputs.masked, copy_reference(sample), out], 2)[0])
+    sheet = (torch.cat(strips, 2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)

@@ -1,0 +1,146 @@
+"""Train the identity extractor (MyTalk, section 3.3.2) on prepared clips: ArcFace over the training identities.
+
+    b batch   n frames   d embedding width
+
+Every frame's pose-free landmarks go in by themselves. Augmentation: a small similarity (pose is never estimated
+exactly), landmark noise, and mirroring.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints import save_checkpoint
+from ..landmarks.sets import mirror_index
+from ..motion.identity import ArcFace, IdentityExtractor, identity_config
+from ..motion.params import IDENTITY_PRESETS
+from .clips import PreparedClip, read_clips
+from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
+
+logger = logging.getLogger(__name__)
+APART = 2.0  # seconds between two frames of one clip that count as a pair
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Frames of many clips: landmarks `(n, 478, 3)` in canonical centimetres, and what each frame belongs to."""
+
+    landmarks: Tensor
+    identity: Tensor  # (n,)
+    clip: Tensor  # (n,)
+    times: Tensor  # (n,) seconds
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of `train identity`."""
+    add_run_arguments(parser, "runs/identity", 600)
+    parser.add_argument("--data", required=True, help="folder of prepared clips")
+    parser.add_argument("--preset", choices=sorted(IDENTITY_PRESETS), default="small")
+    parser.add_argument("--save", default="runs/identity/identity_small.safetensors", help="where the weights go")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--scale", type=float, default=64.0, help="ArcFace scale")
+    parser.add_argument("--margin", type=float, default=0.5, help="ArcFace margin, radians")
+    parser.add_argument("--noise", type=float, default=0.05, help="landmark noise, cm")
+    parser.add_argument("--validate-every", type=int, default=200)
+
+
+def gather(clips: list[PreparedClip], every: int = 1) -> FaceSet:
+    """All usable frames of `clips` (each `every`-th)."""
+    names = {name: index for index, name in enumerate(sorted({clip.identity for clip in clips}))}
+    parts = []
+    for index, clip in enumerate(clips):
+        frames = clip.found.nonzero()[::every, 0]
+        labels = torch.full_like(frames, names[clip.identity]), torch.full_like(frames, index)
+        parts.append((clip.canonical[frames], *labels, clip.times[frames]))
+    return FaceSet(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def frames_by_clip(faces: FaceSet) -> list[list[np.ndarray]]:
+    """For every identity, for each of its clips, the frame indices: batches are drawn in that order."""
+    tree: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for frame, (who, clip) in enumerate(zip(faces.identity.tolist(), faces.clip.tolist(), strict=True)):
+        tree[who][clip].append(frame)
+    return [[np.array(frames) for frames in tree[who].values()] for who in sorted(tree)]
+
+
+def augment(landmarks: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
+    """Small similarity, landmark noise and mirroring of `landmarks (b, 478, 3)`, each frame by itself."""
+    count = len(landmarks)
+    draw = torch.from_numpy(rng.standard_normal((count, 7))).float()
+    mirrored = landmarks[:, mirror_index()] * landmarks.new_tensor([-1, 1, 1])
+    landmarks = torch.where(torch.from_numpy(rng.random(count) < 0.5)[:, None, None], mirrored, landmarks)
+    cross = torch.zeros(count, 3, 3)
+    x, y, z = (0.02 * draw[:, :3]).unbind(-1)  # radians: what Procrustes leaves
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -z, y, -x
+    turn = torch.linalg.matrix_exp(cross - cross.mT)
+    landmarks = landmarks @ turn.mT * (1 + 0.02 * draw[:, 3, None, None]) + 0.05 * draw[:, None, 4:]
+    return landmarks + noise * torch.from_numpy(rng.standard_normal(landmarks.shape)).float()
+
+
+def area_under_curve(same: Tensor, different: Tensor) -> float:
+    """Chance that a same pair scores above a different pair."""
+    ranks = torch.cat([same, different]).argsort().argsort().double() + 1
+    return ((ranks[: len(same)].sum() - len(same) * (len(same) + 1) / 2) / (len(same) * len(different))).item()
+
+
+def verification(embedding: Tensor, faces: FaceSet) -> dict[str, float]:
+    """Verification AUC of embeddings `(n, d)` for two kinds of same pairs, against all pairs of different people.
+
+    auc_apart: frames of one clip, at least two seconds apart. auc_clips: frames of different clips of one person.
+    """
+    score = embedding @ embedding.T
+    same = faces.identity[:, None] == faces.identity
+    one_clip = faces.clip[:, None] == faces.clip
+    apart = one_clip & ((faces.times[:, None] - faces.times).abs() >= APART)
+    kinds = {"auc_apart": apart, "auc_clips": same & ~one_clip}
+    return {name: area_under_curve(score[pairs], score[~same]) for name, pairs in kinds.items() if pairs.any()}
+
+
+@torch.inference_mode()
+def validate(extractor: IdentityExtractor, faces: FaceSet) -> dict[str, float]:
+    extractor.eval()
+    return verification(extractor(faces.landmarks), faces)
+
+
+def main(args: Namespace) -> None:
+    """Train, validate, save."""
+    seed_everything(args.seed)
+    train = gather(read_clips(args.data, "train"))
+    val = gather(read_clips(args.data, "val"), every=10)
+    extractor = IdentityExtractor(IDENTITY_PRESETS[args.preset])
+    landmarks = train.landmarks[..., : extractor.params.coordinates]
+    extractor.mean.copy_(landmarks.mean(0))
+    extractor.std.copy_((landmarks - extractor.mean).std())
+    tree = frames_by_clip(train)
+    head = ArcFace(extractor.params.dim, len(tree), args.scale, args.margin)
+    averaged = IdentityExtractor(extractor.params)
+    optimizer = torch.optim.AdamW([*extractor.parameters(), *head.parameters()], weight_decay=0.01)
+    run, ema = Run(args.run, args.minutes), Ema(extractor, 0.998)
+    start = run.resume(extractor, optimizer, ema, head=head)
+    for step in run.steps(start, args.steps):
+        rng = step_rng(args.seed, step)
+        who = rng.integers(len(tree), size=args.batch)
+        frames = [rng.choice(tree[i][rng.integers(len(tree[i]))]) for i in who]
+        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
+        embedding = extractor.train()(augment(train.landmarks[frames], args.noise, rng))
+        loss = head(embedding, torch.from_numpy(who))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.update(extractor)
+        if (step + 1) % args.validate_every == 0:
+            ema.copy_to(averaged)
+            run.log(step, loss=loss, **validate(averaged, val))
+            run.save(step + 1, extractor, optimizer, ema, head=head)
+    ema.copy_to(averaged)
+    results = {name: f"{value:.3f}" for name, value in validate(averaged, val).items()}
+    logger.info("verification on %d identities: %s", len(val.identity.unique()), results)
+    save_checkpoint(args.save, averaged.state_dict(), "identity", identity_config(averaged), results)

@@ -1,0 +1,211 @@
+"""Train the motion model (MyTalk, section 3.3.4) on prepared clips.
+
+    b batch   t motion frames   c generated channels   r resting frames
+
+Loss: mean square error of x0 in landmark space with more weight on the lips, of its velocity, and the identity loss
+of equation 4, gated to steps at which the noisy sample still shows a face.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checkpoints import save_checkpoint
+from ..landmarks.sets import landmark_set
+from ..motion.diffusion import add_noise, cosine_alphas
+from ..motion.identity import IdentityExtractor, load_identity
+from ..motion.model import MotionModel, Needs
+from ..motion.params import PRESETS
+from ..speech.features import load_speech_encoder
+from .clips import read_clips
+from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
+from .motion_validation import save_sheet, validate
+
+logger = logging.getLogger(__name__)
+LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
+IDENTITY_FROM = 0.1  # signal share above which the identity loss counts
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of `train motion`."""
+    add_run_arguments(parser, "runs/motion", 6000)
+    parser.add_argument("--data", required=True, help="folder of prepared clips")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
+    parser.add_argument("--speech-encoder", default="speech_small", help="name, folder or file")
+    parser.add_argument("--identity", default="identity_small", help="identity extractor, name or file")
+    parser.add_argument("--cache", default="runs/features", help="where speech features are kept")
+    parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
+    parser.add_argument("--save", default="runs/motion/motion_small.safetensors", help="where the weights go")
+    parser.add_argument("--tokens", type=int, default=2048, help="motion frames in a batch")
+    parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
+    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--identity-weight", type=float, default=1.0, help="Table 6: 0, 1 or 2")
+    parser.add_argument("--velocity-weight", type=float, default=1.0)
+    parser.add_argument("--speech-dropout", type=float, default=0.1, help="share of clips trained without speech")
+    parser.add_argument(
+        "--upper-dropout", type=float, default=0.5, help="share of clips with another moment's upper face"
+    )
+    parser.add_argument("--noise", type=float, default=0.02, help="landmark noise on the conditions, cm")
+    parser.add_argument(
+        "--noise-bias", type=float, default=0.5, help="below 1 trains the noisy steps more, where speech decides"
+    )
+    parser.add_argument("--versions", type=int, default=len(VERSIONS), help="augmented versions of each clip's speech")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--validate-every", type=int, default=1000)
+
+
+def point_weights() -> Tensor:
+    """Weight `(360,)` of each coordinate of the generated points in the loss, mean 1."""
+    lips = torch.cat([landmark_set(f"lips_{ring}") for ring in ("outer", "inner", "outer_mid", "inner_mid")])
+    weight = torch.where(torch.isin(landmark_set("generated"), lips), LIP_WEIGHT, 1.0)
+    return (weight / weight.mean()).repeat_interleave(2)
+
+
+def fit_coordinates(model: MotionModel, takes: list[Take]) -> None:
+    """Set the model's normalisation from the training takes: weighted principal components, or each coordinate's own.
+
+    Components are orthogonal under the loss's weights, so their square error is the loss in landmark space.
+    """
+    lower, upper = landmark_set("generated"), landmark_set("prefix")
+    relative = model.params.relative
+    shapes = [take.landmarks[:, lower] - relative * take.landmarks[take.rest][:, lower].mean(0) for take in takes]
+    shapes = torch.cat(shapes).flatten(1).double()
+    model.lower_mean.copy_(shapes.mean(0))
+    shapes = shapes - shapes.mean(0)
+    if model.params.components:
+        weight = point_weights().double().sqrt()
+        value, vector = torch.linalg.eigh((shapes * weight).T @ (shapes * weight) / len(shapes))
+        value, vector = (x.flip(-1)[..., : model.params.components] for x in (value, vector))
+        model.to_channels.copy_(weight[:, None] * vector / value.sqrt())
+        model.from_channels.copy_((vector * value.sqrt()).T / weight)
+    else:
+        model.to_channels.copy_(torch.diag(1 / shapes.std(0)))
+        model.from_channels.copy_(torch.diag(shapes.std(0)))
+    faces = torch.cat([take.landmarks[:, upper] - relative * take.landmarks[:, upper].mean(0) for take in takes])
+    faces = faces.flatten(1).double()
+    model.upper_mean.copy_(faces.mean(0))
+    erase = (
+        eraser(faces, shapes @ model.to_channels.double()) if model.params.erase_mouth else torch.eye(faces.shape[1])
+    )
+    model.upper_map.copy_(erase / faces.std(0))
+
+
+def eraser(given: Tensor, concept: Tensor) -> Tensor:
+    """The linear map `(u, u)` that takes out of `given (n, u)` all that is linearly related to `concept (n, c)`.
+
+    Least-squares concept erasure (Belrose et al. 2023, arXiv 2306.03819, theorem 4.2), for row vectors.
+    """
+    given, concept = given - given.mean(0), concept - concept.mean(0)
+    value, vector = torch.linalg.eigh(given.T @ given / len(given))
+    value = value.clamp(min=1e-4 * value.max())  # directions of mere noise are not whitened
+    whiten, colour = vector / value.sqrt() @ vector.T, vector * value.sqrt() @ vector.T
+    basis = torch.linalg.svd(whiten @ (given.T @ concept / len(given)), full_matrices=False)[0]
+    return torch.eye(len(value), dtype=given.dtype) - whiten @ basis @ basis.T @ colour
+
+
+class MotionLoss:
+    """The training objective, with everything about it that is random drawn from torch's own generator."""
+
+    def __init__(self, model: MotionModel, extractor: IdentityExtractor, args: Namespace) -> None:
+        self.model, self.extractor, self.args = model, extractor.requires_grad_(False), args
+        self.alphas = cosine_alphas()
+        scale = (model.from_channels.square() @ point_weights()).sum()
+        self.weight = point_weights() / scale
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        args, model = self.args, self.model
+        lower, upper = landmark_set("generated"), landmark_set("prefix")
+        rest = batch.rest + args.noise * torch.randn_like(batch.rest)
+        reference = batch.rest[:, :, lower].mean(1)
+        clean = model.encode(batch.landmarks[:, :, lower], reference)
+        step = (len(self.alphas) * torch.rand(len(clean)).pow(args.noise_bias)).long()
+        alpha = self.alphas[step][:, None, None]
+        noisy = add_noise(clean, torch.randn_like(clean), alpha)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16"):
+            speech = model.speech_encoder(batch.features)
+            speech = speech * (torch.rand(len(clean), 1, 1) >= args.speech_dropout)
+            given = self.upper_condition(batch.landmarks[:, :, upper], batch.upper_mean)
+            found = model.denoiser(noisy, given, step, speech, self.extractor(rest))
+        found = found.float()
+        losses = {"x0": self.square(found - clean), "velocity": self.square((found - clean).diff(dim=1))}
+        losses["identity"] = self.identity_loss(found, batch, reference, alpha)
+        losses["loss"] = (
+            losses["x0"] + args.velocity_weight * losses["velocity"] + args.identity_weight * losses["identity"]
+        )
+        return losses
+
+    def square(self, error: Tensor) -> Tensor:
+        """Weighted mean square of `error (b, t, c)` in landmark space, 1 for the data's own variance."""
+        return ((error @ self.model.from_channels).square() * self.weight).sum(-1).mean()
+
+    def upper_condition(self, upper: Tensor, mean: Tensor) -> Tensor:
+        """Upper faces `(b, t, 103, 2)` as the denoiser sees them, some from another take.
+
+        In use the upper face belongs to other words: a model that trusted it would repeat the old mouth.
+        """
+        given = self.model.encode_upper(upper + self.args.noise * torch.randn_like(upper), mean)
+        foreign = torch.rand(len(given), 1, 1) < self.args.upper_dropout
+        return torch.where(foreign, given.roll(1, 0), given)
+
+    def identity_loss(self, found: Tensor, batch: Batch, reference: Tensor, alpha: Tensor) -> Tensor:
+        """1 - cosine between the embeddings of the generated and of the resting faces."""
+        if self.args.identity_weight == 0:
+            return found.new_zeros(())
+        frames = torch.arange(0, found.shape[1], 8)
+        faces = batch.landmarks[:, frames].clone()
+        faces[:, :, landmark_set("generated")] = self.model.decode(found[:, frames], reference)
+        target = F.normalize(self.extractor(batch.rest).mean(1, keepdim=True), dim=-1)
+        distance = 1 - (self.extractor(faces) * target).sum(-1, keepdim=True)
+        return (distance * (alpha > IDENTITY_FROM)).mean()
+
+
+def train(
+    args: Namespace, encode: Callable[[Tensor], Tensor], needs: Needs, extractor: IdentityExtractor
+) -> MotionModel:
+    """Train on features of `encode`; returns the averaged model."""
+    seed_everything(args.seed)
+    offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
+    cache = Path(args.cache)
+    takes = load_takes(read_clips(args.data, "train"), encode, cache, VERSIONS[: args.versions], offsets)
+    val = load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
+    model, averaged = MotionModel(PRESETS[args.preset], needs), MotionModel(PRESETS[args.preset], needs).eval()
+    fit_coordinates(model, takes)
+    loss_of, sampler, extractor = MotionLoss(model, extractor, args), Sampler(takes, args.tokens), extractor.eval()
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
+    run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
+    start = run.resume(model, optimizer, ema)
+    for step in run.steps(start, args.steps):
+        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 300, args.steps, 0.02))
+        losses = loss_of(sampler.draw(step_rng(args.seed, step)))
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update(model)
+        if (step + 1) % args.validate_every == 0:
+            ema.copy_to(averaged)
+            run.log(step, **losses, **validate(averaged, extractor, val))
+            save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, extractor, val[:: max(1, len(val) // 6)])
+            run.save(step + 1, model, optimizer, ema)
+        elif step % 50 == 0:
+            run.log(step, **losses)
+    ema.copy_to(averaged)
+    return averaged
+
+
+def main(args: Namespace) -> None:
+    """Train with the named speech encoder and identity extractor, and save."""
+    speech, extractor = load_speech_encoder(args.speech_encoder), load_identity(args.identity)
+    needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
+    model = train(args, speech, needs, extractor)
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    save_checkpoint(args.save, state, "motion", model.config())

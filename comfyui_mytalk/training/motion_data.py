@@ -1,0 +1,162 @@
+"""What the motion trainer draws from: clips at 25 fps, pose-free, with speech features computed once.
+
+t motion frames   s speech frames (2 t)   b batch   r resting frames   d feature width
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio.functional as AF
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..landmarks.sets import landmark_set, mirror_canonical
+from ..motion.generate import resample
+from ..motion.identity import resting_frames
+from ..motion.params import FPS
+from .clips import PreparedClip
+
+logger = logging.getLogger(__name__)
+RATE = 16_000
+Encode = Callable[[Tensor], Tensor]  # speech (n,) at 16 kHz -> features (s, d)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One way to hear a clip: `speed` changes tempo and pitch together, `noise` adds hiss and a gain."""
+
+    speed: float = 1.0
+    noise: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.speed:g}{'n' if self.noise else ''}"
+
+
+CLEAN = Version()
+VERSIONS = (CLEAN, Version(noise=True), Version(speed=0.9), Version(speed=1.12))
+
+
+@dataclass(frozen=True)
+class Take:
+    """One version of one clip: landmarks `(t, 478, 2)` in canonical cm, features `(2 t, d)`, resting frames `(r,)`."""
+
+    name: str
+    identity: str
+    corpus: str
+    landmarks: Tensor
+    features: Tensor
+    rest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+def speech_of(clip: PreparedClip, version: Version, frames: int, offset: float) -> Tensor:
+    """The clip's speech `(frames * 640,)`, changed as `version` says, advanced by `offset` seconds."""
+    speech = torch.roll(clip.speech, -round(offset * RATE))
+    if version.speed != 1:
+        speech = AF.resample(speech, round(RATE * version.speed), RATE)
+    if version.noise:
+        seed = int.from_bytes(hashlib.sha256(clip.path.name.encode()).digest()[:4], "big")
+        draw = torch.Generator().manual_seed(seed)
+        level = speech.std() * 10 ** (-(8 + 14 * torch.rand(1, generator=draw)) / 20)
+        gain = 10 ** ((torch.rand(1, generator=draw) * 20 - 14) / 20)
+        speech = gain * (speech + level * torch.randn(len(speech), generator=draw))
+    wanted = frames * RATE // FPS
+    return torch.nn.functional.pad(speech, (0, max(0, wanted - len(speech))))[:wanted]
+
+
+def cached_features(path: Path, encode: Encode, speech: Tensor) -> Tensor:
+    """Features of `speech` in half precision, from the file `path` when it exists."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        save_file({"features": encode(speech).half().contiguous()}, part)
+        os.replace(part, path)
+    return load_file(path)["features"]
+
+
+def load_takes(
+    clips: list[PreparedClip],
+    encode: Encode,
+    cache: Path,
+    versions: tuple[Version, ...] = (CLEAN,),
+    offsets: dict[str, float] | None = None,
+    shortest: int = 25,
+) -> list[Take]:
+    """Every version of every clip with a face in most of its frames and at least `shortest` motion frames.
+
+    `offsets` gives, by clip name, the seconds by which speech comes late; it overrides the clip's own `av_offset_ms`.
+    """
+    takes = []
+    for clip in tqdm(clips, desc="features", mininterval=5):
+        times, offset = clip.times - clip.times[0], float(clip.metadata.get("av_offset_ms") or 0) / 1000
+        offset = (offsets or {}).get(clip.path.stem, offset)
+        if clip.found.float().mean() < 0.8:
+            continue
+        for version in versions:
+            frames = int(times[-1].item() * FPS / version.speed + 1e-6) + 1
+            if frames < shortest:
+                continue
+            grid = torch.arange(frames, dtype=torch.float64) * version.speed / FPS
+            landmarks = resample(clip.canonical[clip.found][..., :2], times[clip.found], grid)
+            path = cache / f"{clip.path.stem}_{version.name}_{round(1000 * offset)}.safetensors"
+            features = cached_features(path, encode, speech_of(clip, version, frames, offset))
+            rest = resting_frames(landmarks, torch.ones(frames, dtype=torch.bool))
+            takes.append(Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features[: 2 * frames], rest))
+    logger.info("%d takes of %d clips, %.1f minutes", len(takes), len(clips), sum(map(len, takes)) / FPS / 60)
+    return takes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of equal length: landmarks `(b, t, 478, 2)`, mean upper face of each take, features, resting landmarks."""
+
+    landmarks: Tensor
+    upper_mean: Tensor  # (b, 103, 2)
+    features: Tensor  # (b, 2 t, d)
+    rest: Tensor  # (b, r, 478, 2)
+
+
+class Sampler:
+    """Draws batches of crops of one length; lengths are such that no crop needs padding (Table 9 pads to 250)."""
+
+    def __init__(self, takes: list[Take], tokens: int, lengths: tuple[int, ...] = (25, 72, 144, 250)) -> None:
+        self.tokens, self.lengths = tokens, lengths
+        self.classes = [[] for _ in lengths]
+        for take in takes:
+            fitting = [index for index, length in enumerate(lengths) if len(take) >= length]
+            self.classes[fitting[-1]].append(take)
+        frames = np.array([sum(map(len, group)) for group in self.classes], dtype=float)
+        self.share = frames / frames.sum()
+        self.weights = [np.array([len(take) for take in group], dtype=float) for group in self.classes]
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """A batch of `tokens` motion frames: one length, clips in proportion to theirs, half of them mirrored."""
+        index = rng.choice(len(self.lengths), p=self.share)
+        length, group, weight = self.lengths[index], self.classes[index], self.weights[index]
+        picks = rng.choice(len(group), size=max(1, self.tokens // length), p=weight / weight.sum())
+        rows = [crop(group[pick], length, rng) for pick in picks]
+        return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def crop(take: Take, length: int, rng: np.random.Generator, count: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A random stretch of `length` frames: landmarks, the take's mean upper face, features, resting landmarks."""
+    start = int(rng.integers(len(take) - length + 1))
+    landmarks = take.landmarks[start : start + length]
+    rest = take.landmarks[take.rest[rng.integers(len(take.rest), size=count)]]
+    mean = take.landmarks.mean(0)
+    if rng.random() < 0.5:
+        landmarks, rest, mean = (mirror_canonical(x) for x in (landmarks, rest, mean))
+    features = take.features[2 * start : 2 * (start + length)].float()
+    return landmarks, mean[landmark_set("prefix")], features, rest

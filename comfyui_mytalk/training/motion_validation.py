@@ -1,0 +1,162 @@
+"""How well motion follows speech: paired generation on clips with their own speech, measured on the landmarks.
+
+t motion frames   p generated points (180)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..landmarks.sets import contour, landmark_set
+from ..motion.generate import MotionOptions, generate_motion
+from ..motion.identity import IdentityExtractor, mouth_opening
+from ..motion.model import MotionModel
+from .motion_data import Take
+
+CLOSED = 0.25  # cm between the inner lips at rest and below
+
+
+def full_face(take: Take, lower: Tensor) -> Tensor:
+    """The take's landmarks `(t, 478, 2)` with another lower face `(t, p, 2)`."""
+    landmarks = take.landmarks.clone()
+    landmarks[:, landmark_set("generated")] = lower
+    return landmarks
+
+
+def generate_take(
+    model: MotionModel,
+    extractor: IdentityExtractor,
+    take: Take,
+    options: MotionOptions,
+    features: Tensor | None = None,
+    upper: Tensor | None = None,
+) -> Tensor:
+    """The take's face `(t, 478, 2)` speaking its own speech or other `features`, under its own `upper` or another."""
+    rest = take.landmarks[take.rest]
+    features = take.features.float() if features is None else features
+    upper = take.landmarks[:, landmark_set("prefix")] if upper is None else upper
+    with torch.inference_mode():
+        tokens = extractor(rest)
+    lower = generate_motion(model, features, upper, tokens, rest[:, landmark_set("generated")], options)
+    return full_face(take, lower)
+
+
+def fit_features(features: Tensor, frames: int) -> Tensor:
+    """Another take's features `(s, d)`, repeated or cut to `2 * frames`."""
+    repeats = -(-2 * frames // len(features))
+    return features.float().repeat(repeats, 1)[: 2 * frames]
+
+
+def correlation(x: Tensor, y: Tensor) -> float:
+    """Pearson correlation at lag 0; 0 when either does not vary."""
+    value = torch.corrcoef(torch.stack([x, y]))[0, 1]
+    return 0.0 if value.isnan() else value.item()
+
+
+def jerk(landmarks: Tensor) -> Tensor:
+    """Mean size of the third difference of the generated points, cm per frame cubed."""
+    return landmarks[:, landmark_set("generated")].diff(n=3, dim=0).norm(dim=-1).mean()
+
+
+def closure_recall(opening: Tensor, truth: Tensor) -> float:
+    """Share of the true closures (runs of frames below `CLOSED` after an opening) met within one frame; nan if none."""
+    closed = truth < CLOSED
+    events = (closed[1:] & ~closed[:-1]).nonzero()[:, 0] + 1
+    hits = torch.nn.functional.max_pool1d((opening < CLOSED).float()[None], 3, 1, 1)[0]
+    return hits[events].mean().item()
+
+
+def measure(landmarks: Tensor, take: Take) -> dict[str, float]:
+    """Figures of one generated face `(t, 478, 2)` against the take.
+
+    corr: of mouth opening at lag 0. articulation: ratio of the openings' deviations. jerk: ratio. lmd: mean distance
+    over the generated points, cm. closure: share of true closures met.
+    """
+    opening, truth = mouth_opening(landmarks), mouth_opening(take.landmarks)
+    lower = landmark_set("generated")
+    return {
+        "corr": correlation(opening, truth),
+        "articulation": (opening.std() / truth.std()).item(),
+        "jerk": (jerk(landmarks) / jerk(take.landmarks)).item(),
+        "lmd": (landmarks - take.landmarks)[:, lower].norm(dim=-1).mean().item(),
+        "closure": closure_recall(opening, truth),
+    }
+
+
+def per_corpus(rows: list[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Median of each figure over the clips of each corpus, and `mean`: the mean of the corpora."""
+    groups: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for corpus, figures in rows:
+        groups[corpus].append(figures)
+    names = rows[0][1]
+    table = {c: {n: float(np.nanmedian([r[n] for r in group])) for n in names} for c, group in sorted(groups.items())}
+    table["mean"] = {n: float(np.nanmean([table[corpus][n] for corpus in groups])) for n in names}
+    return table
+
+
+def validate(model: MotionModel, extractor: IdentityExtractor, takes: list[Take], steps: int = 10) -> dict[str, float]:
+    """Mean-of-corpora figures of one paired sample for each take, under the upper face of other moments (played
+    backwards): the true one gives much of the mouth away, and in use belongs to other words.
+
+    own_upper: correlation under the true upper face. shuffled: correlation under it, with another take's speech.
+    """
+    options, rows = MotionOptions(steps=steps), []
+    for index, take in enumerate(takes):
+        foreign = take.landmarks[:, landmark_set("prefix")].flip(0)
+        figures = measure(generate_take(model, extractor, take, options, upper=foreign), take)
+        truth, other = mouth_opening(take.landmarks), takes[(index + len(takes) // 2) % len(takes)]
+        other = fit_features(other.features, len(take))
+        wrong = generate_take(model, extractor, take, replace(options, seed=1), features=other)
+        own = generate_take(model, extractor, take, options)
+        figures["shuffled"] = correlation(mouth_opening(wrong), truth)
+        figures["own_upper"] = correlation(mouth_opening(own), truth)
+        rows.append((take.corpus, figures))
+    return per_corpus(rows)["mean"]
+
+
+def save_sheet(
+    path: Path, model: MotionModel, extractor: IdentityExtractor, takes: list[Take], steps: int = 10
+) -> None:
+    """A picture: for each take, mouth opening over time (truth black, generated red) and the lips at eight moments."""
+    rows = []
+    for take in takes:
+        made = generate_take(model, extractor, take, MotionOptions(steps=steps))
+        rows.append(np.concatenate([curves(take, made), lips(take, made)], 0))
+    Image.fromarray(np.concatenate(rows, 0)).save(path)
+
+
+def curves(take: Take, made: Tensor, width: int = 1000, height: int = 120, frames: int = 150) -> np.ndarray:
+    """Mouth opening of truth and generation over the first `frames` frames; 2.5 cm is the full height."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    for landmarks, colour in ((take.landmarks, "black"), (made, "red")):
+        opening = mouth_opening(landmarks)[:frames].tolist()
+        points = [(i * width / frames, height - 4 - value / 2.5 * height) for i, value in enumerate(opening)]
+        draw.line(points, fill=colour, width=2)
+    draw.text((4, 2), f"{take.name} ({take.corpus})", fill="blue")
+    return np.asarray(image)
+
+
+def lips(take: Take, made: Tensor, width: int = 1000, count: int = 8) -> np.ndarray:
+    """Lips, jaw and chin of truth (black) and generation (red) at `count` moments of the first 150 frames."""
+    side = width // count
+    image = Image.new("RGB", (width, side), "white")
+    draw = ImageDraw.Draw(image)
+    rings = [contour("lips_outer_ring"), contour("lips_inner_ring")]
+    moments = torch.linspace(5, min(len(take), 150) - 1, count).long().tolist()
+    for column, frame in enumerate(moments):
+        for landmarks, colour in ((take.landmarks, "black"), (made, "red")):
+            xy = landmarks[frame] * landmarks.new_tensor([1, -1]) * side / 10
+            xy = xy + xy.new_tensor([side * (column + 0.5), -0.1 * side])
+            for ring in rings:
+                draw.line([tuple(p) for p in xy[torch.cat([ring, ring[:1]])].tolist()], fill=colour)
+            for x, y in xy[landmark_set("jaw")].tolist():
+                draw.point((x, y), fill=colour)
+    return np.asarray(image)

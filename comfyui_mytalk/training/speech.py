@@ -1,0 +1,338 @@
+"""Train the small speech encoder: phones of synthetic speech and the mouths of real clips, from one set of features.
+
+    b crops   n samples at 16 kHz   s features at 50 Hz   k mouth targets (principal components, then the opening)
+
+The network is a small wav2vec 2.0 (arXiv 2006.11477) trained with labels instead of contrastively: frame-wise
+cross-entropy over classes of phones that look alike, which a synthesiser labels exactly in many languages, and
+regression of pose-free mouth landmarks of filmed speech, which says what labels leave out (loudness, effort,
+coarticulation).
+"""
+
+from __future__ import annotations
+
+import copy
+from argparse import ArgumentParser, Namespace
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from ..checkpoints import save_checkpoint
+from ..landmarks.sets import landmark_set
+from ..speech.features import HOP, MARGIN, SpeechFeatures, normalise_loudness
+from .augment_speech import augment, stretch
+from .clips import PreparedClip, read_clips
+from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
+from .synthetic_speech import CLASS_NAMES, SyntheticSpeech, read_shards
+
+COMPONENTS = 8
+IGNORED = -100
+LIP_TOP, LIP_BOTTOM = 13, 14
+SMALL = {
+    "conv_dim": (32, 64, 96, 128, 192, 256, 256),
+    "feat_extract_norm": "layer",  # no statistics over time: a feature does not depend on the clip's length
+    "conv_bias": True,
+    "do_stable_layer_norm": True,
+    "hidden_size": 256,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 8,
+    "apply_spec_augment": False,
+    "layerdrop": 0.0,
+    "feat_proj_dropout": 0.1,
+    "final_dropout": 0.0,
+    "vocab_size": 32,
+}
+
+
+@dataclass(frozen=True)
+class SpeechTraining:
+    """What a run is made of."""
+
+    real_per_batch: int = 3
+    synthetic_per_batch: int = 3
+    length: int = 128  # features per crop
+    rate: float = 1.0e-3
+    warmup: int = 200
+    mouth_weight: float = 1.0
+    conv_weight: float = 0.3  # cross-entropy straight from the convolutions: they learn early
+    strength: float = 1.0  # of the augmentation
+    validate_every: int = 350
+
+
+class SpeechTrainee(nn.Module):
+    """The encoder with the linear heads that only training needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = Wav2Vec2Config(**SMALL)
+        self.encoder = Wav2Vec2Model(config)
+        self.conv_phones = nn.Linear(config.conv_dim[-1], len(CLASS_NAMES))
+        self.phones = nn.Linear(config.hidden_size, len(CLASS_NAMES))
+        self.mouth = nn.Linear(config.hidden_size, COMPONENTS + 1)
+
+    def forward(self, speech: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Speech `(b, HOP * s + 2 * MARGIN)` -> phones, early phones `(b, s, c)` and mouth `(b, s, k)`."""
+        output = self.encoder(speech)
+        hidden = output.last_hidden_state
+        return self.phones(hidden), self.conv_phones(output.extract_features), self.mouth(hidden)
+
+
+@dataclass
+class MouthClip:
+    """A real clip's speech and the mouth to predict from it, in units of the training split's deviation."""
+
+    speech: np.ndarray  # (n,)
+    times: np.ndarray  # (f,) seconds
+    mouth: np.ndarray  # (f, k)
+    opening: np.ndarray  # (f,) cm
+    clip: PreparedClip
+
+    def targets(self, seconds: np.ndarray) -> np.ndarray:
+        """Mouth `(s, k)` at any times."""
+        return np.stack([np.interp(seconds, self.times, column) for column in self.mouth.T], 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class MouthSpace:
+    """Principal components of the generated landmarks' motion: `basis (360, 8)`, `scale (9,)`."""
+
+    basis: np.ndarray
+    scale: np.ndarray
+
+    def project(self, motion: np.ndarray, opening: np.ndarray) -> np.ndarray:
+        return np.concatenate([motion @ self.basis, opening[:, None] - opening.mean()], 1) / self.scale
+
+
+def mouth_motion(clip: PreparedClip) -> np.ndarray:
+    """Generated landmarks, x and y, less their mean over the clip `(f, 360)`, centimetres."""
+    points = clip.canonical[:, landmark_set("generated"), :2].flatten(1).numpy()
+    return points - points.mean(0)
+
+
+def mouth_opening(clip: PreparedClip) -> np.ndarray:
+    """Distance of the inner lips `(f,)`, centimetres."""
+    return (clip.canonical[:, LIP_TOP, :2] - clip.canonical[:, LIP_BOTTOM, :2]).norm(dim=-1).numpy()
+
+
+def mouth_space(clips: list[PreparedClip]) -> MouthSpace:
+    motion = np.concatenate([mouth_motion(clip) for clip in clips])
+    basis = np.linalg.eigh(motion.T @ motion)[1][:, ::-1][:, :COMPONENTS]
+    basis = basis * np.sign(basis.sum(0))  # so that a resumed run has the same signs
+    opening = np.concatenate([mouth_opening(clip) - mouth_opening(clip).mean() for clip in clips])
+    return MouthSpace(basis, np.concatenate([(motion @ basis).std(0), [opening.std()]]))
+
+
+def mouth_clips(
+    clips: list[PreparedClip], space: MouthSpace, offsets: dict[str, float] | None = None
+) -> list[MouthClip]:
+    """Clips with both a face and speech; `offsets` (seconds by clip name) are added to the face's times."""
+    result = []
+    for clip in clips:
+        opening, times = mouth_opening(clip), clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0)
+        mouth = space.project(mouth_motion(clip), opening)
+        keep = clip.found.numpy()
+        if keep.sum() > 8 and len(clip.speech) > FRAMES_MIN * HOP:
+            result.append(MouthClip(clip.speech.numpy(), times[keep], mouth[keep], opening[keep], clip))
+    return result
+
+
+FRAMES_MIN = 30
+
+
+class SpeechBatches:
+    """Draws batches: real crops with their mouths and synthetic crops with their phones."""
+
+    def __init__(self, real: list[MouthClip], synthetic: list[SyntheticSpeech], options: SpeechTraining) -> None:
+        self.real, self.synthetic, self.options = real, synthetic, options
+        self.utterances = [(shard, index) for shard in synthetic for index in range(len(shard))]
+        seconds = np.array([min(len(clip.speech) / 16000, 10.0) for clip in real])
+        corpora = np.array([clip.clip.corpus for clip in real])
+        share = {name: seconds[corpora == name].sum() ** -0.4 for name in set(corpora)}
+        weight = seconds * np.array([share[name] for name in corpora])
+        self.weight = weight / weight.sum() if len(real) else weight
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Speech `(b, n)`, phones `(b, s)`, mouth `(b, s, k)` and where the mouth is known `(b, s)`."""
+        items = [self._synthetic(rng) for _ in range(self.options.synthetic_per_batch)]
+        items += [self._real(rng) for _ in range(self.options.real_per_batch if self.real else 0)]
+        speech, phones, mouth, known = (torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True))
+        return torch.stack([normalise_loudness(row) for row in speech]), phones, mouth, known
+
+    def _crop(self, speech: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A stretched crop `(n,)` and the source times of its features `(s,)`, seconds."""
+        length = self.options.length
+        factor = np.exp(rng.uniform(-0.13, 0.13) * self.options.strength)
+        count = length * HOP + 2 * MARGIN
+        span = int(count * factor)
+        start = int(rng.integers(-HOP, max(len(speech) - span, 0) + HOP))
+        padded = np.zeros(span, np.float32)
+        part = speech[max(start, 0) : start + span]
+        padded[max(-start, 0) : max(-start, 0) + len(part)] = part
+        times = (start + factor * (MARGIN + (np.arange(length) + 0.5) * HOP)) / 16000
+        return stretch(padded, count), times
+
+    def _synthetic(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        shard, index = self.utterances[rng.integers(len(self.utterances))]
+        audio, labels = shard.utterance(index)
+        speech, times = self._crop(audio, rng)
+        cells = np.floor(times * 50).astype(int)
+        phones = np.where((cells >= 0) & (cells < len(labels)), labels[cells.clip(0, len(labels) - 1)], 0)
+        mouth = np.zeros((len(times), COMPONENTS + 1), np.float32)
+        return self._record(speech, rng), phones, mouth, np.zeros(len(times), bool)
+
+    def _real(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        item = self.real[rng.choice(len(self.real), p=self.weight)]
+        speech, times = self._crop(item.speech, rng)
+        known = (times >= item.times[0]) & (times <= item.times[-1])
+        return self._record(speech, rng), np.full(len(times), IGNORED), item.targets(times), known
+
+    def _record(self, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        shard, index = self.utterances[rng.integers(len(self.utterances))]
+        return augment(speech, shard.utterance(index)[0], rng, self.options.strength)
+
+
+def mouth_loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Huber plus one minus correlation, on each crop's motion about its own mean; `(b, s, k)`, `(b, s)`."""
+    weight = known[..., None].float()
+    total = weight.sum(1, keepdim=True).clamp(min=1.0)
+    predicted = (predicted - (predicted * weight).sum(1, keepdim=True) / total) * weight
+    target = (target - (target * weight).sum(1, keepdim=True) / total) * weight
+    huber = (F.smooth_l1_loss(predicted, target, reduction="none", beta=0.5).sum(1) / total[:, 0])[known.any(1)]
+    deviation = (target.square().sum(1) / total[:, 0]).sqrt()
+    cosine = F.cosine_similarity(predicted, target, dim=1, eps=1e-4)
+    share = (IMPORTANCE.to(target) * deviation.clamp(max=1.0))[known.any(1)]
+    return (huber * IMPORTANCE.to(target)).sum(1).mean() + ((1 - cosine[known.any(1)]) * share).sum(1).mean()
+
+
+IMPORTANCE = torch.tensor([0.25, 0.15, 0.1, 0.07, 0.05, 0.04, 0.02, 0.02, 0.3])  # components, then the opening
+
+
+def training_loss(model: SpeechTrainee, batch: tuple[Tensor, ...], options: SpeechTraining) -> dict[str, Tensor]:
+    speech, phones, mouth, known = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted, early, motion = model(speech)
+    losses = {"phones": F.cross_entropy(predicted.float().flatten(0, 1), phones.flatten(), ignore_index=IGNORED)}
+    losses["conv"] = F.cross_entropy(early.float().flatten(0, 1), phones.flatten(), ignore_index=IGNORED)
+    losses["mouth"] = mouth_loss(motion.float(), mouth, known) if known.any() else losses["phones"].new_zeros(())
+    losses["loss"] = losses["phones"] + options.conv_weight * losses["conv"] + options.mouth_weight * losses["mouth"]
+    return losses
+
+
+@torch.inference_mode()
+def phone_accuracy(model: SpeechTrainee, shards: list[SyntheticSpeech], count: int = 40) -> float:
+    """Share of 20 ms cells whose class is right, over `count` utterances evenly spaced."""
+    utterances = [(shard, index) for shard in shards for index in range(len(shard))]
+    right = total = 0
+    features = SpeechFeatures(model.encoder, "trainee", "")
+    for shard, index in utterances[:: max(len(utterances) // count, 1)]:
+        audio, labels = shard.utterance(index)
+        predicted = model.phones(features(torch.from_numpy(audio)))[: len(labels)].argmax(1).numpy()
+        right, total = right + int((predicted == labels).sum()), total + len(labels)
+    return right / max(total, 1)
+
+
+@torch.inference_mode()
+def opening_correlation(model: SpeechTrainee, clips: list[MouthClip]) -> dict[str, float]:
+    """Mean over each corpus' clips of the correlation of predicted and true opening, no lag; and `mean` of corpora."""
+    features, result = SpeechFeatures(model.encoder, "trainee", ""), defaultdict(list)
+    for clip in clips:
+        predicted = model.mouth(features(torch.from_numpy(clip.speech)))[:, -1].numpy()
+        track = np.interp(clip.times, (np.arange(len(predicted)) + 0.5) / 50, predicted)
+        result[clip.clip.corpus].append(float(np.corrcoef(track, clip.opening)[0, 1]))
+    figures = {corpus: float(np.nanmean(values)) for corpus, values in sorted(result.items())}
+    return figures | {"mean": float(np.mean(list(figures.values())))}
+
+
+def averaged_copy(model: SpeechTrainee, ema: Ema) -> SpeechTrainee:
+    averaged = copy.deepcopy(model)
+    ema.copy_to(averaged)
+    return averaged.eval()
+
+
+def validate(model: SpeechTrainee, ema: Ema, real: list[MouthClip], shards: dict[str, list[SyntheticSpeech]]) -> dict:
+    averaged = averaged_copy(model, ema)
+    figures = {f"accuracy_{name}": phone_accuracy(averaged, shard) for name, shard in shards.items()}
+    return figures | {f"opening_{name}": value for name, value in opening_correlation(averaged, real).items()}
+
+
+def export(path: str | Path, encoder: Wav2Vec2Model, info: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
+    """Write the encoder, without training's heads, as a checkpoint for `load_speech_encoder`."""
+    config = {"name": Path(path).stem, "dim": encoder.config.hidden_size, "encoder": encoder.config.to_diff_dict()}
+    save_checkpoint(
+        path, {name: tensor.to(dtype) for name, tensor in encoder.state_dict().items()}, "speech", config, info
+    )
+
+
+def train_speech(
+    clips: str | Path,
+    synthetic: str | Path,
+    run: Run,
+    steps: int,
+    seed: int = 0,
+    options: SpeechTraining | None = None,
+    output: str | Path | None = None,
+    command: str = "",
+) -> None:
+    """Train (or go on with) a run; the best averaged weights on validation are written to `output`.
+
+    Raises InputError when there is no data, before any step.
+    """
+    options = options or SpeechTraining()
+    seed_everything(seed)
+    train, val = read_clips(clips, "train"), read_clips(clips, "val")
+    space = mouth_space(train)
+    batches = SpeechBatches(mouth_clips(train, space), read_shards(synthetic, "train"), options)
+    real, shards = mouth_clips(val, space), {name: read_shards(synthetic, name) for name in ("voices", "languages")}
+    model = SpeechTrainee()
+    optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    ema, best = Ema(model, 0.998), -1.0
+
+    def check(done: int) -> None:
+        nonlocal best
+        figures = validate(model, ema, real, shards)
+        run.log(done - 1, **figures)
+        run.save(done, model, optimizer, ema)
+        score = figures["accuracy_voices"] + figures["opening_mean"]
+        if output is not None and score > best:
+            best = score
+            info = {name: f"{value:.3f}" for name, value in figures.items()} | {"steps": str(done), "command": command}
+            export(output, averaged_copy(model, ema).encoder, info)
+
+    start = done = run.resume(model, optimizer, ema)
+    for step in run.steps(start, steps):
+        rate = min((step + 1) / options.warmup, 1.0) * anneal(run.progress(step, steps), 0.02)
+        set_learning_rate(optimizer, options.rate * rate)
+        losses = training_loss(model.train(), batches.draw(step_rng(seed, step)), options)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update(model)
+        done = step + 1
+        if done % 20 == 0:
+            run.log(step, **{name: loss.detach() for name, loss in losses.items()})
+        if done % options.validate_every == 0:
+            check(done)
+    if done > start and done % options.validate_every:
+        check(done)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("clips", help="folder of prepared clips")
+    parser.add_argument("synthetic", help="folder of shards from scripts/synthesise_speech.py")
+    parser.add_argument("-o", "--output", default="weights/speech_small.safetensors", help="checkpoint to write")
+    add_run_arguments(parser, "runs/speech", 3000)
+
+
+def main(args: Namespace) -> None:
+    run = Run(args.run, args.minutes)
+    command = f"python -m comfyui_mytalk train speech --steps {args.steps} --seed {args.seed}"
+    train_speech(args.clips, args.synthetic, run, args.steps, args.seed, output=args.output, command=command)

@@ -1,0 +1,67 @@
+"""Opening files and decoding streams, robust against what users really have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.frame import Frame
+from av.stream import Stream
+
+from ..errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
+NOT_MEDIA = {"tty"}  # FFmpeg draws text files as pictures of a terminal
+ATTACHED_PICTURE = 0x400  # the cover of a sound file: AV_DISPOSITION_ATTACHED_PIC
+
+
+@contextmanager
+def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
+    """Open a local media file; raises InputError that says why `path` is not a readable `expected` (video, audio)."""
+    if path.is_dir():
+        raise InputError(f"got the folder {path}, expected {expected} file")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}, expected {expected} file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes), expected {expected} file")
+    try:
+        container = av.open(f"file:{path}", options=LOCAL_ONLY)
+    except (FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot read {path} as {expected} file ({reason}); convert it to MP4 or WAV first") from error
+    with container:
+        if container.format.name in NOT_MEDIA:
+            raise InputError(f"{path} is a text, expected {expected} file")
+        yield container
+
+
+def video_stream(container: InputContainer) -> Stream | None:
+    """The first moving picture; the cover of a sound file is none."""
+    moving = (s for s in container.streams.video if not int(getattr(s, "disposition", 0)) & ATTACHED_PICTURE)
+    return next(moving, None)
+
+
+def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:
+    """Frames of `stream`; damaged parts are left out with a warning instead of ending the reading."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except FFmpegError as error:
+            logger.warning("%s: left out a damaged part (%s)", container.name, error.strerror)
+            if packets.gi_frame is None:
+                return
+            continue
+        yield from frames

@@ -1,0 +1,42 @@
+"""ComfyUI nodes: thin adapters over the library, one file per step."""
+
+from __future__ import annotations
+
+from .appearance_vae import AppearanceVAE
+from .extract_dense_landmarks import ExtractDenseLandmarks
+from .host import ComfyExtension, io, register_folders
+from .identity_embed import IdentityEmbed
+from .landmark_diffusion_sampler import LandmarkDiffusionSampler
+from .lip_sync import LipSync
+from .load_speech import LoadSpeech
+from .masked_reference_select import MaskedReferenceSelect
+from .paste_back import PasteBack
+from .render_landmark_image import RenderLandmarkImage
+from .wav2vec_features import Wav2VecFeatures
+
+NODES: list[type[io.ComfyNode]] = [
+    LipSync,
+    LoadSpeech,
+    Wav2VecFeatures,
+    ExtractDenseLandmarks,
+    IdentityEmbed,
+    LandmarkDiffusionSampler,
+    RenderLandmarkImage,
+    MaskedReferenceSelect,
+    AppearanceVAE,
+    PasteBack,
+]
+
+register_folders()
+
+
+class MyTalkExtension(ComfyExtension):
+    """What the host asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> MyTalkExtension:
+    """The host's way in."""
+    return MyTalkExtension()

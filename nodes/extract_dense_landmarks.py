@@ -1,0 +1,72 @@
+"""Step 3: frames -> face track."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
+from ..comfyui_mytalk.landmarks.tracker import FaceLandmarker
+from ..comfyui_mytalk.pipeline import TensorSource
+from .host import Progress, device, field, io, missing_models, network, read_images, schema
+from .inputs import CATEGORY, face_choice, face_inputs, fps_input
+from .types import Track
+
+WEIGHTS = "face_landmarks"
+
+
+class ExtractDenseLandmarks(io.ComfyNode):
+    """Find and follow one face."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MyTalkExtractDenseLandmarks",
+            display_name="Extract Dense Landmarks (MyTalk)",
+            category=CATEGORY,
+            description="Follows one face through the frames: 478 points per frame, smooth over time.",
+            search_aliases=["face mesh", "face landmarks", "face tracking"],
+            inputs=[
+                field(io.Image, "images", tooltip="The frames of the clip, in order. A portrait may be one frame."),
+                fps_input(),
+                *face_inputs(),
+            ],
+            outputs=[
+                Track.Output(display_name="track", tooltip="The face in every frame."),
+                io.String.Output(display_name="report", tooltip="In how many frames the face was found."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, face: str | None = None) -> bool | str:
+        return missing_models(face=WEIGHTS)
+
+    @classmethod
+    def execute(
+        cls, images: Tensor, fps: float, face: str, face_index: int, point_x: float, point_y: float
+    ) -> io.NodeOutput:
+        choice = face_choice(face, face_index, point_x, point_y, read_images(images).shape[1:3])
+        track = extract(images, fps, choice, Progress())
+        return io.NodeOutput(track, describe(track))
+
+
+class LandmarkNetworks(nn.Module):
+    """Detector and mesh as one network for the host to move."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        landmarker = load_face_landmarker("cpu", path)
+        self.detector, self.mesh = landmarker.detector, landmarker.mesh
+
+
+def extract(images: Tensor, fps: float, choice: Choice, progress: Progress) -> FaceTrack:
+    """The chosen face of the frames `(f, h, w, c)`."""
+    networks = network("face", WEIGHTS, LandmarkNetworks)
+    landmarker = FaceLandmarker(networks.detector, networks.mesh, device())
+    return track_faces(TensorSource(images, fps).chunks(landmarker.batch), landmarker, choice, progress, len(images))
+
+
+def describe(track: FaceTrack) -> str:
+    """One line for people."""
+    found, usable = int(track.found.sum()), int(track.usable.sum())
+    lost = len(track) - usable
+    return f"face found in {found} of {len(track)} frames, {usable - found} interpolated, {lost} left unchanged"

@@ -1,0 +1,141 @@
+"""Inputs that several nodes share, with one wording each."""
+
+from __future__ import annotations
+
+from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.landmarks.track import Choice
+from .host import field, io, model_names, speech_encoder_names
+
+CATEGORY = "MyTalk"
+FACES = ("largest", "index", "nearest to point")
+MODELS = {
+    "speech": "Speech encoder: our small one, a wav2vec 2.0, HuBERT or WavLM folder in models/mytalk, or a file in "
+    "models/audio_encoders. Must be the one that the motion model was trained with. Default: speech_small.",
+    "identity": "Identity extractor in models/mytalk or shipped. Must be the one that the motion model was trained "
+    "with. Default: identity_small.",
+    "motion": "Motion model in models/mytalk or shipped. It decides how the mouth moves. Default: motion_small.",
+    "appearance": "Appearance model in models/mytalk or shipped. It decides how lips and teeth look. "
+    "Default: appearance_small.",
+}
+
+
+def fps_input() -> io.Input:
+    """Frames per second of the frames."""
+    return field(
+        io.Float,
+        "fps",
+        default=25.0,
+        min=1.0,
+        max=240.0,
+        step=0.001,
+        round=False,
+        tooltip="Frames per second of the images: connect the fps of Get Video Components. Any rate works and is kept; "
+        "a wrong one makes the mouth run ahead of the speech or behind it. Default: 25.",
+    )
+
+
+def model_input(kind: str, name: str = "model") -> io.Input:
+    """Choice among the model files of `kind`."""
+    names = speech_encoder_names() if kind == "speech" else model_names(kind)
+    return field(io.Combo, name, options=names, default=names[0], tooltip=MODELS[kind])
+
+
+def face_inputs() -> list[io.Input]:
+    """Which face, when there are several."""
+    return [
+        field(
+            io.Combo,
+            "face",
+            options=list(FACES),
+            default=FACES[0],
+            tooltip="Which face, when there are several. largest: the one that covers most of the picture over "
+            "the whole clip. index: count with face_index. nearest to point: use point_x and point_y. Default: largest.",
+        ),
+        field(
+            io.Int,
+            "face_index",
+            default=0,
+            min=0,
+            max=31,
+            tooltip="For face = index: 0 is the face that appears first, the left one of several. Default: 0.",
+        ),
+        *(
+            field(
+                io.Float,
+                f"point_{axis}",
+                default=0.5,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip=f"For face = nearest to point: where the face is when it first appears, 0 is the {ends} edge. "
+                "Default: 0.5.",
+            )
+            for axis, ends in (("x", "left, 1 the right"), ("y", "top, 1 the bottom"))
+        ),
+    ]
+
+
+def face_choice(face: str, index: int, x: float, y: float, size: tuple[int, int]) -> Choice:
+    """The library's choice of a face for the widgets' values; `size (h, w)` pixels."""
+    if face not in FACES:
+        raise InputError(f"face: got {face!r}, expected {', '.join(FACES)}")
+    return {FACES[0]: "largest", FACES[1]: index, FACES[2]: (x * size[1], y * size[0])}[face]
+
+
+def seed_input() -> io.Input:
+    return field(
+        io.Int,
+        "seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip="Which of the possible ways to say it. The same seed gives the same motion. Default: 0.",
+    )
+
+
+def sampling_inputs() -> list[io.Input]:
+    """Everything about the sampler that is not the seed."""
+    return [
+        field(
+            io.Int,
+            "steps",
+            default=25,
+            min=1,
+            max=1000,
+            tooltip="Steps of the sampler. More take longer; beyond 50 little changes. Default: 25.",
+        ),
+        field(
+            io.Float,
+            "strength",
+            default=1.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            tooltip="How far the mouth moves away from rest: 0 not at all, 1 as generated, above 1 exaggerates. "
+            "Default: 1.",
+        ),
+        field(
+            io.Float,
+            "guidance",
+            default=1.0,
+            min=0.0,
+            max=5.0,
+            step=0.1,
+            tooltip="How strongly the speech steers against no speech. 1 is off; above 1 articulates more clearly and "
+            "takes twice as long. Default: 1.",
+        ),
+    ]
+
+
+def reference_input(name: str) -> io.Input:
+    """How many pictures of the mouth the appearance model may look at."""
+    return field(
+        io.Int,
+        name,
+        default=48,
+        min=1,
+        max=256,
+        tooltip="How many frames of the clip are kept as pictures of this mouth. 3: closed, half open and wide, for "
+        "all frames. More: each frame uses the nearest three of them. Default: 48.",
+    )

@@ -1,0 +1,91 @@
+"""Step 5: speech + face + identity -> a face track whose mouth speaks."""
+
+from __future__ import annotations
+
+import math
+
+from ..comfyui_mytalk.landmarks.track import FaceTrack
+from ..comfyui_mytalk.motion.generate import MotionOptions, speak
+from ..comfyui_mytalk.motion.model import check_needs, load_motion
+from ..comfyui_mytalk.motion.params import FPS
+from .host import Progress, field, io, missing_models, network, schema
+from .inputs import CATEGORY, model_input, sampling_inputs, seed_input
+from .types import Identity, IdentityTokens, SpeechFeatures, SpokenFeatures, Track
+
+SAMPLERS = ["ddim", "ddpm"]
+
+
+class LandmarkDiffusionSampler(io.ComfyNode):
+    """Generate the motion of the lower face."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MyTalkLandmarkDiffusionSampler",
+            display_name="Landmark Diffusion Sampler (MyTalk)",
+            category=CATEGORY,
+            description="Generates how the lower face moves to say the speech. Eyes, brows and head stay as filmed.",
+            search_aliases=["lip sync", "sampler", "talking", "audio driven motion"],
+            inputs=[
+                field(
+                    SpeechFeatures,
+                    "speech_features",
+                    tooltip="What is said. Longer than the clip: cut. Shorter: the mouth is silent for the rest.",
+                ),
+                field(Track, "track", tooltip="The face to move, from Extract Dense Landmarks."),
+                field(Identity, "identity", tooltip="Whose face it is, from Identity Embed."),
+                seed_input(),
+                *sampling_inputs(),
+                field(
+                    io.Combo,
+                    "sampler",
+                    options=SAMPLERS,
+                    default=SAMPLERS[0],
+                    tooltip="ddim: smooth, few steps. ddpm: adds noise in each step, livelier, wants 50 steps or more. "
+                    "Default: ddim.",
+                ),
+                model_input("motion"),
+            ],
+            outputs=[Track.Output(display_name="motion", tooltip="The same face with a mouth that speaks.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        return missing_models(motion=model)
+
+    @classmethod
+    def execute(
+        cls,
+        speech_features: SpokenFeatures,
+        track: FaceTrack,
+        identity: IdentityTokens,
+        seed: int,
+        steps: int,
+        strength: float,
+        guidance: float,
+        sampler: str,
+        model: str,
+    ) -> io.NodeOutput:
+        options = MotionOptions(steps=steps, seed=seed, sampler=sampler, guidance=guidance, strength=strength)
+        return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress()))
+
+
+def sample_motion(
+    model: str,
+    track: FaceTrack,
+    speech: SpokenFeatures,
+    identity: IdentityTokens,
+    options: MotionOptions,
+    progress: Progress,
+) -> FaceTrack:
+    """The track with the mouth that the motion model of that name generates."""
+    generator = network("motion", model, load_motion)
+    check_needs(generator, speech, identity)
+    features = speech.fit(motion_frames(track))
+    return speak(generator, track, features, identity.tokens, options, progress)
+
+
+def motion_frames(track: FaceTrack) -> int:
+    """Motion frames at 25 fps that cover the track."""
+    interval = track.times.diff().median().item() if len(track) > 1 else 1 / FPS
+    return math.ceil((track.times[-1].item() - track.times[0].item() + interval) * FPS - 1e-6)

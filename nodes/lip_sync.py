@@ -1,0 +1,129 @@
+"""All nine steps in one node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..comfyui_mytalk.motion.generate import MotionOptions
+from ..comfyui_mytalk.pipeline import geometry
+from ..comfyui_mytalk.speech.audio import Audio
+from .appearance_vae import paint
+from .extract_dense_landmarks import WEIGHTS, describe, extract
+from .host import Progress, field, io, missing_models, read_audio, read_images, schema, to_host, write_audio
+from .identity_embed import embed_identity
+from .inputs import (
+    CATEGORY,
+    face_choice,
+    face_inputs,
+    fps_input,
+    model_input,
+    reference_input,
+    sampling_inputs,
+    seed_input,
+)
+from .landmark_diffusion_sampler import sample_motion
+from .masked_reference_select import select
+from .paste_back import lay_over
+from .wav2vec_features import speech_features
+
+
+class LipSync(io.ComfyNode):
+    """Frames + speech -> frames that speak."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MyTalkLipSync",
+            display_name="Lip Sync (MyTalk)",
+            category=CATEGORY,
+            description="Makes the face in the frames say the speech. As many frames come out as go in, at the same "
+            "fps; every pixel away from the mouth stays exactly as it was.",
+            search_aliases=["lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "mytalk"],
+            inputs=[
+                field(io.Image, "images", tooltip="The frames of the clip, in order."),
+                field(
+                    io.Audio,
+                    "audio",
+                    tooltip="The speech. Longer than the clip: cut. Shorter: silence follows, with a resting mouth.",
+                ),
+                fps_input(),
+                seed_input(),
+                *sampling_inputs(),
+                *face_inputs(),
+                reference_input("references"),
+                model_input("speech", "speech_encoder"),
+                model_input("identity", "identity_model"),
+                model_input("motion", "motion_model"),
+                model_input("appearance", "appearance_model"),
+            ],
+            outputs=[
+                io.Image.Output(display_name="frames", tooltip="The finished frames."),
+                io.Audio.Output(display_name="speech", tooltip="The speech, exactly as long as the frames."),
+                io.Mask.Output(display_name="mask", tooltip="Which pixels of the frames are new."),
+                io.String.Output(display_name="report", tooltip="What was found and done."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        speech_encoder: str | None = None,
+        identity_model: str | None = None,
+        motion_model: str | None = None,
+        appearance_model: str | None = None,
+    ) -> bool | str:
+        return missing_models(
+            face=WEIGHTS,
+            speech=speech_encoder,
+            identity=identity_model,
+            motion=motion_model,
+            appearance=appearance_model,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images: Tensor,
+        audio: Mapping[str, Any],
+        fps: float,
+        seed: int,
+        steps: int,
+        strength: float,
+        guidance: float,
+        face: str,
+        face_index: int,
+        point_x: float,
+        point_y: float,
+        references: int,
+        speech_encoder: str,
+        identity_model: str,
+        motion_model: str,
+        appearance_model: str,
+    ) -> io.NodeOutput:
+        size = read_images(images).shape[1:3]
+        given, progress = read_audio(audio), Progress()
+        speech = fit_audio(given, len(images) / fps)
+        options = MotionOptions(steps=steps, seed=seed, guidance=guidance, strength=strength)
+        choice = face_choice(face, face_index, point_x, point_y, size)
+        features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
+        track = extract(images, fps, choice, progress.part(0.05, 0.3))
+        identity = embed_identity(track, identity_model)
+        motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
+        bank = select(images, track, references, progress.part(0.4, 0.45))
+        place = geometry(track, motion)
+        crops, crop_mask = paint(images, track, motion, place, bank, appearance_model, progress.part(0.45, 0.9))
+        frames, mask = lay_over(images, crops, crop_mask, place, True, progress.part(0.9, 1.0))
+        report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
+        result = write_audio(speech)
+        result["waveform"] = to_host(result["waveform"])
+        return io.NodeOutput(to_host(frames), result, to_host(mask), report)
+
+
+def fit_audio(speech: Audio, seconds: float) -> Audio:
+    """Cut, or lengthened with silence, to `seconds`."""
+    missing = round(seconds * speech.sample_rate) - speech.waveform.shape[1]
+    return Audio(F.pad(speech.waveform, (0, missing)), speech.sample_rate)

@@ -1,0 +1,62 @@
+"""Step 7: pictures of this mouth, chosen from the clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.landmarks.track import FaceTrack
+from ..comfyui_mytalk.pipeline import ReferenceBank, TensorSource, geometry, select_references
+from .host import Progress, field, io, read_images, schema, to_host
+from .inputs import CATEGORY, reference_input
+from .types import References, Track
+
+
+class MaskedReferenceSelect(io.ComfyNode):
+    """Frames + track -> references."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MyTalkMaskedReferenceSelect",
+            display_name="Masked Reference Select (MyTalk)",
+            category=CATEGORY,
+            description="Chooses sharp frames that show the mouth from closed to wide, and keeps only the lip region.",
+            search_aliases=["reference frames", "mouth references"],
+            inputs=[
+                field(io.Image, "images", tooltip="Frames of this person: usually the clip itself."),
+                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                reference_input("count"),
+            ],
+            outputs=[
+                References.Output(display_name="references", tooltip="For the Appearance VAE."),
+                io.Image.Output(display_name="lips", tooltip="The chosen lip regions, to look at."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, track: FaceTrack, count: int) -> io.NodeOutput:
+        check_frames(images, track)
+        bank = select(images, track, count, Progress())
+        return io.NodeOutput(bank, to_host(visible_lips(bank)))
+
+
+def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None:
+    """Raise InputError unless there is one image for each frame of the track."""
+    if len(read_images(images, name)) != len(track):
+        raise InputError(
+            f"{name}: got {len(images)} frames, but the track has {len(track)}; connect the same frames to both"
+        )
+
+
+def select(images: Tensor, track: FaceTrack, count: int, progress: Progress) -> ReferenceBank:
+    """At most `count` references."""
+    usable = max(1, int(track.usable.sum()))
+    return select_references(TensorSource(images, 1.0), track, geometry(track), min(count, usable), progress=progress)
+
+
+def visible_lips(bank: ReferenceBank) -> Tensor:
+    """What of each reference the paper's model sees `(m, s, s, 3)`."""
+    shown = bank.gather(torch.arange(len(bank.crops))[:, None])
+    return (shown.images * shown.masks)[:, 0].permute(0, 2, 3, 1)

@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from comfyui_mytalk.appearance.mask import MaskExtent, lip_mask, lip_region, mask_extent
+from comfyui_mytalk.landmarks.align import apply_transform, crop_transform, invert
+from comfyui_mytalk.landmarks.canonical import Pose, canonical_face, fit_pose, from_canonical
+from comfyui_mytalk.landmarks.sets import landmark_set
+
+
+def face(opening: float = 0.0) -> torch.Tensor:
+    """The canonical face `(1, 478, 3)` with its lower lip and jaw lowered, cm."""
+    points = F.pad(canonical_face(), (0, 0, 0, 10)).clone()
+    generated = landmark_set("generated")
+    lower = torch.zeros(478)
+    lower[generated] = (points[generated, 1] < -4.4).float()
+    points[:, 1] -= opening * lower * torch.exp(-((points[:, 0] / 4) ** 2))
+    return points[None]
+
+
+def head(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, scale: float = 20.0) -> Pose:
+    """One head pose, degrees."""
+    a, b, c = (torch.tensor(math.radians(angle)) for angle in (yaw, pitch, roll))
+    zero, one = torch.zeros(()), torch.ones(())
+    rows = [
+        torch.stack([a.cos(), zero, a.sin(), zero, one, zero, -a.sin(), zero, a.cos()]),
+        torch.stack([one, zero, zero, zero, b.cos(), -b.sin(), zero, b.sin(), b.cos()]),
+        torch.stack([c.cos(), -c.sin(), zero, c.sin(), c.cos(), zero, zero, zero, one]),
+    ]
+    y, x, z = (row.view(3, 3) for row in rows)
+    return Pose(torch.tensor([scale]), (z @ y @ x)[None], torch.tensor([[300.0, -250.0, 0.0]]))
+
+
+def crop_points(canonical: torch.Tensor, pose: Pose) -> torch.Tensor:
+    return apply_transform(invert(crop_transform(pose)), from_canonical(canonical, pose)[..., :2])
+
+
+def values(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """`mask (1, 1, s, s)` read at crop points `(1, n, 2)`."""
+    grid = points[:, None] * 2 / mask.shape[-1] - 1
+    return F.grid_sample(mask, grid, align_corners=False)[0, 0, 0]
+
+
+def test_the_mask_does_not_change_when_only_the_mouth_moves():
+    masks = []
+    for opening in (0.0, 2.5):
+        pose = fit_pose(from_canonical(face(opening), head(15, 5, 8)))
+        masks.append(lip_mask(pose, crop_transform(pose), MaskExtent()))
+    assert torch.equal(*masks)
+
+
+@pytest.mark.parametrize("opening", [0.0, 2.0])
+@pytest.mark.parametrize(("yaw", "pitch", "roll"), [(0, 0, 0), (30, 0, 0), (-30, 10, 20), (20, -15, -30)])
+def test_lips_lie_fully_inside_and_the_chin_within(yaw, pitch, roll, opening):
+    pose = head(yaw, pitch, roll)
+    extent = mask_extent(torch.cat([face(0.0), face(2.0)]))
+    mask, points = lip_mask(pose, crop_transform(pose), extent), crop_points(face(opening), pose)
+    assert values(mask, points[:, landmark_set("lips_outer")]).min() > 0.99
+    assert values(mask, points[:, [152, 148, 377, 176, 400]]).min() > 0.5
+
+
+def test_the_nose_and_the_crops_border_are_left_alone():
+    pose = head()
+    mask = lip_mask(pose, crop_transform(pose), mask_extent(face()))
+    assert values(mask, crop_points(face(), pose)[:, [1, 98, 327, 129, 358]]).max() < 0.05
+    border = torch.cat([mask[0, 0, 0], mask[0, 0, -1], mask[0, 0, :, 0], mask[0, 0, :, -1]])
+    assert border.max() == 0
+    assert mask.max() == 1
+
+
+def test_even_a_patch_larger_than_the_crop_ends_softly_at_its_border():
+    pose = head()
+    mask = lip_mask(pose, crop_transform(pose), MaskExtent(top=3, bottom=-20, half_width=15))[0, 0]
+    assert mask[0].max() == 0 and mask[:, -1].max() == 0
+    assert mask.diff(dim=0).abs().max() < 0.25
+
+
+def test_a_wide_smile_and_a_long_chin_widen_the_extent():
+    stretched = face()
+    stretched[..., :2] *= 1.8
+    plain, wide = mask_extent(face()), mask_extent(stretched)
+    assert wide.half_width > plain.half_width and wide.bottom < plain.bottom
+
+
+def test_frames_without_a_face_do_not_shape_the_extent():
+    broken = face() * 3
+    usable = torch.tensor([True, False])
+    assert mask_extent(torch.cat([face(), broken]), usable) == mask_extent(face())
+
+
+def test_each_frame_has_its_mask_whatever_the_batch():
+    poses = [head(-20), head(0, 10), head(25, 0, 30)]
+    batch = Pose(*(torch.cat([getattr(pose, name) for pose in poses]) for name in ("scale", "rotation", "translation")))
+    transform = torch.cat([crop_transform(pose) for pose in poses])
+    together = lip_mask(batch, transform, MaskExtent())
+    alone = [lip_mask(batch[i : i + 1], transform[i : i + 1], MaskExtent()) for i in range(3)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+
+
+def test_a_crop_of_half_the_size_shows_the_same_mask():
+    pose = head(10)
+    large = lip_mask(pose, crop_transform(pose, 256), MaskExtent(), 256)
+    small = lip_mask(pose, crop_transform(pose, 128), MaskExtent(), 128)
+    assert (F.avg_pool2d(large, 2) - small).abs().max() < 0.1
+
+
+def test_the_lip_region_follows_the_mouth():
+    pose = head()
+    closed, opened = (lip_region(crop_points(face(opening), pose)) for opening in (0.0, 2.5))
+    assert opened.sum() > closed.sum() * 1.1
+    assert values(opened, crop_points(face(2.5), pose)[:, landmark_set("lips_outer")]).min() > 0.99

@@ -1,0 +1,112 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from comfyui_mytalk.appearance.references import (
+    choose_references,
+    mouth_shape,
+    reference_bank,
+    reference_features,
+    retrieve_references,
+    sharpness,
+)
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.landmarks.canonical import canonical_face
+
+
+def talking(frames: int = 200, seed: int = 0) -> torch.Tensor:
+    """Mouth shapes `(f, 3)` of somebody talking, cm."""
+    noise = torch.randn(frames, 3, generator=torch.Generator().manual_seed(seed))
+    time = torch.arange(frames)
+    waves = torch.stack([(time / 4).sin() + 1, (time / 9).cos() * 0.4 + 5, (time / 7).sin() * 0.2 + 1], -1)
+    return waves + 0.02 * noise
+
+
+def test_mouth_shape_measures_the_lips_in_centimetres():
+    points = F.pad(canonical_face(), (0, 0, 0, 10))[None].repeat(2, 1, 1)
+    points[1, 14, 1] -= 1.0
+    points[1, [61, 291], 0] *= 1.2
+    closed, smile = mouth_shape(points)
+    assert smile[0] - closed[0] == pytest.approx(1.0, abs=0.1)
+    assert smile[1] == pytest.approx(1.2 * closed[1].item(), rel=1e-4)
+
+
+def test_sharpness_falls_with_blur_and_ignores_brightness_and_type():
+    crop = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    blurred = F.avg_pool2d(crop, 3, 1, 1)
+    assert sharpness(blurred) < 0.5 * sharpness(crop)
+    assert torch.allclose(sharpness(crop * 0.5 + 0.1), sharpness(crop), rtol=1e-3)
+    assert torch.allclose(sharpness((crop * 255).byte()), sharpness(crop), rtol=1e-2)
+
+
+def test_references_run_from_closed_to_widest():
+    shape = talking()
+    chosen = choose_references(shape, torch.ones(200), torch.ones(200, dtype=torch.bool))
+    closed, middle, widest = shape[chosen, 0]
+    assert closed < shape[:, 0].quantile(0.2)
+    assert shape[:, 0].quantile(0.25) < middle < shape[:, 0].quantile(0.75)
+    assert widest > shape[:, 0].quantile(0.8)
+
+
+def test_of_equal_mouths_the_sharp_and_frontal_one_is_taken():
+    shape = talking(3).repeat_interleave(4, 0)
+    sharp = torch.tensor([1.0, 2.0, 1.0, 1.0]).repeat(3)
+    assert set(choose_references(shape, sharp, torch.ones(12, dtype=torch.bool)).tolist()) == {1, 5, 9}
+    yaw = torch.tensor([0.5, 0.5, 0.5, 0.0]).repeat(3)
+    assert set(choose_references(shape, torch.ones(12), torch.ones(12, dtype=torch.bool), yaw=yaw).tolist()) == {
+        3,
+        7,
+        11,
+    }
+
+
+def test_unusable_frames_are_never_chosen_and_few_are_repeated():
+    usable = torch.zeros(200, dtype=torch.bool)
+    usable[50:52] = True
+    assert set(choose_references(talking(), torch.ones(200), usable).tolist()) == {50, 51}
+    one = torch.ones(1, dtype=torch.bool)
+    assert choose_references(talking(1), torch.ones(1), one).tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match="face"):
+        choose_references(talking(), torch.ones(200), ~torch.ones(200, dtype=torch.bool))
+
+
+def test_the_bank_spreads_over_the_clip():
+    shape, yaw = talking(400), torch.linspace(-0.3, 0.3, 400)
+    usable = torch.ones(400, dtype=torch.bool)
+    usable[100:120] = False
+    bank = reference_bank(shape, torch.rand(400, generator=torch.Generator().manual_seed(1)), usable, yaw, size=24)
+    assert len(bank) == 24 == len(bank.unique())
+    assert usable[bank].all()
+    features = reference_features(shape, yaw)
+    assert torch.cdist(features, features[bank]).min(1).values.max() < 0.5
+    assert torch.cdist(features, features[:24]).min(1).values.max() > 0.8
+
+
+def test_retrieval_finds_the_frame_itself_when_switching_is_free():
+    shape = talking(40)
+    assert retrieve_references(shape, shape, smooth=0.0)[:, 0].tolist() == list(range(40))
+
+
+def test_retrieval_does_not_flicker_between_near_equals():
+    bank = torch.tensor([[0.5, 5.0, 1.0], [0.6, 5.0, 1.0], [2.0, 5.0, 1.0]])
+    noise = 0.01 * torch.randn(100, generator=torch.Generator().manual_seed(0))
+    shape = torch.tensor([[0.55, 5.0, 1.0]]).repeat(100, 1)
+    shape[:, 0] += noise
+    shape[50:, 0] += 1.4  # the mouth opens: that switch must happen
+    free, calm = (retrieve_references(bank, shape, 1, smooth)[:, 0] for smooth in (0.0, 0.03))
+    assert (free.diff() != 0).sum() > 10
+    assert (calm.diff() != 0).sum() == 1
+    assert (calm[50:] == 2).all()
+
+
+def test_the_slots_of_a_frame_differ():
+    shape = talking()
+    found = retrieve_references(shape[::5], shape)
+    assert found.shape == (200, 3)
+    assert all(len(set(row)) == 3 for row in found.tolist())
+
+
+def test_a_portrait_is_its_own_bank():
+    bank = reference_bank(talking(1), torch.ones(1), torch.ones(1, dtype=torch.bool), torch.zeros(1))
+    assert bank.tolist() == [0]
+    assert retrieve_references(talking(1), talking(20)).eq(0).all()

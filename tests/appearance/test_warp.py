@@ -1,0 +1,108 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from comfyui_mytalk.appearance.mask import inner_lips_mask
+from comfyui_mytalk.appearance.warp import align_references, reference_flow
+from comfyui_mytalk.landmarks.canonical import canonical_face
+from comfyui_mytalk.landmarks.sets import landmark_set
+
+LOWER_INNER = [95, 88, 178, 87, 14, 317, 402, 318, 324]
+UPPER_INNER = [191, 80, 81, 82, 13, 312, 311, 310, 415]
+
+
+def face(opening: float = 0.5, size: int = 256) -> torch.Tensor:
+    """Crop landmarks `(478, 2)` of the canonical face seen from the front, its jaw lowered to this opening, in cm."""
+    points = F.pad(canonical_face(), (0, 0, 0, 10))[:, :2].clone()
+    middle = (points[UPPER_INNER] + points[LOWER_INNER]) / 2
+    points[UPPER_INNER] = points[LOWER_INNER] = middle
+    lower = points[:, 1] < -4.4
+    lower[LOWER_INNER] = True
+    points[:, 1] -= opening * lower * torch.exp(-((points[:, 0] / 4) ** 2))
+    return (points * torch.tensor([1.0, -1.0]) + torch.tensor([9.5, 5.8])) * size / 19
+
+
+def waves(size: int = 256) -> torch.Tensor:
+    """A smooth picture `(3, s, s)` that differs everywhere."""
+    centres = torch.arange(size) + 0.5
+    return picture_at(torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1))
+
+
+def picture_at(places: torch.Tensor) -> torch.Tensor:
+    x, y = places.unbind(-1)
+    return torch.stack([(x / 17).sin(), (y / 23).cos(), ((x + y) / 29).sin()]) / 2 + 0.5
+
+
+def flow_at(flow: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """`flow (2, s, s)` read at `places (n, 2)` -> `(n, 2)`."""
+    grid = (places * 2 / flow.shape[-1] - 1)[None, None]
+    return F.grid_sample(flow[None], grid, padding_mode="border", align_corners=False)[0, :, 0].T
+
+
+def test_the_identity_leaves_the_picture_alone():
+    points = face(1.0)[None]
+    warped = align_references(waves()[None, None], points[:, None], points)
+    assert (warped[0, 0] - waves()).abs().max() < 0.1 / 255
+
+
+def test_an_affine_motion_of_the_face_moves_the_picture_by_it():
+    turn = torch.tensor([[0.98, -0.06], [0.06, 1.03]])
+    target = face(1.0)
+    reference = (target - 128) @ turn.T + 128 + torch.tensor([4.0, -3.0])
+    warped = align_references(waves()[None, None], reference[None, None], target[None])[0, 0]
+    centres = torch.arange(256) + 0.5
+    places = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1)
+    expected = picture_at((places - 128) @ turn.T + 128 + torch.tensor([4.0, -3.0]))
+    assert (warped - expected)[:, 60:180, 80:176].abs().max() < 0.01
+
+
+def test_one_moved_point_moves_the_picture_there_and_nowhere_else():
+    target, reference = face(0.5), face(0.5)
+    reference[17] += torch.tensor([3.0, 2.0])  # below the lower lip
+    flow = reference_flow(reference[None, None], target[None], 256)[0, 0]
+    assert torch.allclose(flow_at(flow, target[17:18]), torch.tensor([[3.0, 2.0]]), atol=0.5)
+    assert flow_at(flow, target[[1, 33, 152, 234]]).abs().max() == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 2.5), (2.5, 0.0), (0.0, 0.0), (2.5, 1.0)])
+def test_lips_land_on_the_targets_lips_for_closed_and_open_mouths(before, after):
+    reference, target = face(before), face(after)
+    flow = reference_flow(reference[None, None], target[None], 256)[0, 0]
+    assert flow.isfinite().all()
+    rim = landmark_set("lips_outer")
+    assert (flow_at(flow, target[rim]) - (reference - target)[rim]).norm(dim=-1).max() < 1.5
+
+
+def test_a_mouth_that_is_closed_shows_nothing_of_its_inside():
+    opened, closed = face(2.5), face(0.0)
+    inside = inner_lips_mask(opened[None])
+    assert (inside > 0.5).sum() > 500
+    warped = align_references(inside.expand(1, 3, -1, -1)[None], opened[None, None], closed[None])
+    assert (warped[0, 0, 0] > 0.5).sum() < 20  # the line between the lips at most
+
+
+def test_a_batch_gives_what_each_target_gives_alone():
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.stack([face(opening, 128) for opening in (0.0, 1.0, 2.0)])
+    references = torch.stack([face(opening, 128) for opening in (0.3, 1.7)]).expand(3, -1, -1, -1)
+    references = references + torch.randn(references.shape, generator=generator)
+    images = torch.rand(3, 2, 3, 128, 128, generator=generator)
+    together = align_references(images, references, targets)
+    alone = [align_references(images[i : i + 1], references[i : i + 1], targets[i : i + 1]) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_a_window_shows_a_part_of_the_whole():
+    reference, target = face(0.0)[None, None], face(2.0)[None]
+    whole = align_references(waves()[None, None], reference, target)
+    window = align_references(waves()[None, None], reference, target, (96, 251, 32, 222))
+    assert torch.allclose(window, whole[..., 96:251, 32:222], atol=1e-3)
+
+
+def test_a_face_that_is_cut_by_the_crop_or_turned_away_stays_defined():
+    target = face(1.0)
+    turned = target.clone()
+    turned[:, 0] = 40 + (target[:, 0] - 128) * 0.1  # nearly in profile, partly beyond the crop
+    flow = reference_flow(torch.stack([target, turned + 60])[None], turned[None], 256)
+    assert flow.isfinite().all()
+    assert flow.abs().max() < 400

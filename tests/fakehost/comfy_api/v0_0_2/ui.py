@@ -1,0 +1,1 @@
+"""Nothing of the host's `ui` module is used by the pack."""

@@ -1,0 +1,158 @@
+"""What other packs really send, and what the host really does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+
+
+class LazyAudio(Mapping):
+    """AUDIO as a video helper pack gives it: a mapping that decodes when it is read."""
+
+    def __init__(self, waveform: torch.Tensor, rate: int) -> None:
+        self.values_, self.reads = {"waveform": waveform, "sample_rate": rate}, 0
+
+    def __getitem__(self, key: str) -> object:
+        self.reads += 1
+        return self.values_[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+
+@pytest.fixture
+def border(host):
+    return host.module("nodes.host")
+
+
+def test_audio_may_be_any_mapping(border) -> None:
+    audio = border.read_audio(LazyAudio(torch.full((1, 2, 100), 0.25), 44_100))
+    assert audio.waveform.shape == (2, 100) and audio.sample_rate == 44_100
+
+
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32])
+def test_integer_samples_become_fractions_of_full_scale(border, kind: torch.dtype) -> None:
+    half = torch.full((1, 1, 10), torch.iinfo(kind).max // 2, dtype=kind)
+    assert border.read_audio({"waveform": half, "sample_rate": 8000}).waveform.mean().item() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_half_precision_audio_is_read_as_float32(border) -> None:
+    assert border.read_audio({"waveform": torch.zeros(1, 1, 10).half(), "sample_rate": 8000}).waveform.dtype == torch.float32
+
+
+@pytest.mark.parametrize("audio", [None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16_000}])
+def test_no_sound_is_one_clear_line(border, audio) -> None:
+    with pytest.raises(ValueError, match="^audio: got .*expected") as error:
+        border.read_audio(audio)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (8, 8, 3), (2, 8, 8, 1)])
+def test_wrong_images_are_one_clear_line(border, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="^images: got shape"):
+        border.read_images(torch.zeros(shape))
+
+
+def test_halving_does_every_frame_once_in_order(host, border) -> None:
+    done, asked = [], []
+
+    def run(part: slice) -> None:
+        asked.append(part.stop - part.start)
+        if part.stop - part.start > 2:
+            raise host.management.OOM_EXCEPTION("too many")
+        done.extend(range(part.start, part.stop))
+
+    border.halving(run, 11, 8)
+    assert done == list(range(11)) and asked[:3] == [8, 4, 2]
+
+
+def test_out_of_memory_with_one_frame_is_raised(host, border) -> None:
+    def run(part: slice) -> None:
+        raise host.management.OOM_EXCEPTION("never enough")
+
+    with pytest.raises(host.management.OOM_EXCEPTION):
+        border.halving(run, 3, 4)
+
+
+def test_cancel_stops_the_next_report(host, border) -> None:
+    progress = border.Progress()
+    progress(0, 10)
+    host.management.interrupt_current_processing(True)
+    with pytest.raises(host.management.InterruptProcessingException):
+        progress(1, 10)
+    progress(2, 10)  # the flag is used up: the next run is not cancelled
+
+
+def test_progress_of_stages_adds_up_to_the_whole(border) -> None:
+    class Bar:
+        seen: list[tuple[int, int]] = []
+
+        def update_absolute(self, value: int, total: int) -> None:
+            self.seen.append((value, total))
+
+    whole = border.Progress(Bar())
+    whole.part(0.0, 0.5)(5, 5)
+    whole.part(0.5, 1.0)(1, 2)
+    whole.part(0.5, 1.0)(2, 2)
+    assert Bar.seen == [(500, 1000), (750, 1000), (1000, 1000)]
+
+
+def test_weights_are_found_in_the_hosts_folder(host, border) -> None:
+    from tiny import NAMES
+
+    assert NAMES["motion"] in border.model_names("motion")
+    assert border.model_path("motion", NAMES["motion"]).parent == host.base / "models" / "mytalk"
+
+
+def test_speech_encoders_of_the_host_and_folders_are_offered(host, border) -> None:
+    (host.base / "models/mytalk/wav2vec2-base").mkdir(exist_ok=True)
+    (host.base / "models/mytalk/wav2vec2-base/config.json").write_text("{}")
+    (host.base / "models/audio_encoders/hubert_fp16.safetensors").touch()
+    assert {"speech_small", "wav2vec2-base", "hubert_fp16.safetensors"} <= set(border.speech_encoder_names())
+    assert border.model_path("speech", "wav2vec2-base").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [
+        ("MyTalkWav2VecFeatures", "encoder"),
+        ("MyTalkIdentityEmbed", "model"),
+        ("MyTalkLandmarkDiffusionSampler", "model"),
+        ("MyTalkAppearanceVAE", "model"),
+        ("MyTalkLipSync", "motion_model"),
+    ],
+)
+def test_missing_weights_are_known_before_anything_runs(host, node_id: str, name: str) -> None:
+    found = host.method(node_id, "validate_inputs")(**{name: "no_such_model"})
+    assert "no_such_model.safetensors" in found and str(host.base / "models" / "mytalk") in found
+    assert host.method(node_id, "validate_inputs")(**{name: None}) is True, "a linked input arrives as None"
+
+
+def test_a_network_is_loaded_once_and_again_when_its_file_changes(host, border) -> None:
+    from tiny import NAMES
+
+    loads = []
+
+    def load(path: str) -> torch.nn.Module:
+        loads.append(path)
+        return torch.nn.Linear(1, 1)
+
+    path = border.model_path("motion", NAMES["motion"])
+    kept = dict(border._networks)
+    try:
+        border._networks.clear()
+        first = border.network("motion", NAMES["motion"], load)
+        assert border.network("motion", NAMES["motion"], load) is first and len(loads) == 1
+        stat = path.stat()
+        import os
+
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+        assert border.network("motion", NAMES["motion"], load) is not first
+    finally:
+        border._networks.clear()
+        border._networks.update(kept)

@@ -1,0 +1,101 @@
+"""What graphs on other people's disks rely on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).with_name("object_info.json")
+ROOT = Path(__file__).parents[2]
+IDS = (
+    "MyTalkLipSync",
+    "MyTalkLoadSpeech",
+    "MyTalkWav2VecFeatures",
+    "MyTalkExtractDenseLandmarks",
+    "MyTalkIdentityEmbed",
+    "MyTalkLandmarkDiffusionSampler",
+    "MyTalkRenderLandmarkImage",
+    "MyTalkMaskedReferenceSelect",
+    "MyTalkAppearanceVAE",
+    "MyTalkPasteBack",
+)
+FILES = {"file", "model", "encoder", "speech_encoder", "identity_model", "motion_model", "appearance_model"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+STABLE = ("default", "min", "max", "step", "options", "control_after_generate")
+
+
+def stable(info: dict[str, Any]) -> dict[str, Any]:
+    """The part of an /object_info entry that saved graphs depend on; choices of files are the user's own."""
+
+    def described(name: str, kind: str, options: dict[str, Any]) -> list[Any]:
+        kept = {key: options[key] for key in STABLE if key in options and not (key == "options" and name in FILES)}
+        return [name, kind, kept]
+
+    return {
+        **{
+            group: [described(name, kind, options) for name, (kind, options) in info["input"].get(group, {}).items()]
+            for group in ("required", "optional")
+        },
+        "output": info["output"],
+        "output_name": info["output_name"],
+    }
+
+
+def test_every_node_registers_under_its_id(host) -> None:
+    import asyncio
+
+    extension = asyncio.run(host.pack.comfy_entrypoint())
+    assert [node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())] == list(IDS)
+    assert not hasattr(host.pack, "NODE_CLASS_MAPPINGS"), "the host would take it and skip the entry point"
+
+
+def test_saved_graphs_still_load(host) -> None:
+    """The golden file changes only by appending inputs; UPDATE_GOLDEN=1 rewrites it."""
+    found = {name: stable(node.GET_NODE_INFO_V1()) for name, node in host.nodes.items()}
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    assert json.loads(json.dumps(found)) == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("node_id", IDS)
+def test_inputs_are_complete(host, node_id: str) -> None:
+    info = host.nodes[node_id].GET_NODE_INFO_V1()
+    assert info["category"] == "MyTalk" and info["description"] and info["display_name"].endswith("(MyTalk)")
+    for group in info["input"].values():
+        for name, (kind, options) in group.items():
+            assert len(options["tooltip"]) > 20, name
+            if kind in WIDGETS:
+                assert "default" in options and "Default" in options["tooltip"], name
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= options["default"] <= options["max"], name
+    assert all(output.tooltip for output in host.nodes[node_id].GET_SCHEMA().outputs)
+
+
+@pytest.mark.parametrize("node_id", IDS)
+def test_execute_takes_the_inputs_of_the_schema(host, node_id: str) -> None:
+    parameters = inspect.signature(host.nodes[node_id].execute).parameters
+    inputs = host.nodes[node_id].GET_SCHEMA().inputs
+    assert list(parameters) == [i.id for i in inputs]
+    assert [p.default is None for p in parameters.values()] == [bool(i.optional) for i in inputs]
+
+
+@pytest.mark.parametrize("node_id", IDS)
+def test_help_page_names_every_input_and_output(host, node_id: str) -> None:
+    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    schema = host.nodes[node_id].GET_SCHEMA()
+    for name in [i.id for i in schema.inputs] + [o.display_name for o in schema.outputs]:
+        assert f"`{name}`" in page, name
+
+
+def test_an_older_host_never_sees_what_it_does_not_know(host) -> None:
+    border = host.module("nodes.host")
+    schema = border.schema(node_id="X", invented_by_a_newer_host=True)
+    number = border.field(border.io.Int, "n", default=1, invented_by_a_newer_host=True)
+    assert schema.node_id == "X" and number.default == 1
+    with pytest.raises(TypeError):
+        border.io.Int.Input("n", invented_by_a_newer_host=True)

@@ -1,0 +1,164 @@
+"""The nine nodes on a real face: what goes in, what comes out, what must not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def test_track_has_a_row_for_every_frame(clip) -> None:
+    assert len(clip.track) == len(clip.images) and clip.track.usable.all()
+    assert clip.track.times.diff().mean().item() == pytest.approx(1 / clip.fps)
+    assert clip.report.startswith("face found in 10 of 10 frames")
+
+
+def test_motion_moves_the_lower_face_only(clip) -> None:
+    moved = (clip.motion.points - clip.track.points).norm(dim=-1).amax(0)
+    assert moved[[13, 14, 17, 152]].min() > 0.05, "lips and chin"
+    assert moved[[33, 263, 10, 4, 168]].max() == 0, "eyes, forehead, nose"
+
+
+def test_landmark_images_show_lips_in_red(clip) -> None:
+    assert clip.landmark_images.shape == (10, 256, 256, 3)
+    red = clip.landmark_images[0, ..., 0]
+    rows = red.sum(1).nonzero()[:, 0]
+    assert 100 < rows.min() and rows.max() < 220, "the mouth lies below the middle of the crop"
+
+
+def test_references_show_lips_only(clip) -> None:
+    assert clip.lips.shape[1:] == (256, 256, 3) and len(clip.lips) <= 6
+    assert clip.lips[:, :60].abs().max() == 0, "eyes are hidden"
+    assert clip.lips[:, 128:200, 96:160].mean() > 0.1
+
+
+def test_crops_have_masks_of_their_size(clip) -> None:
+    assert clip.crops.shape == (10, 256, 256, 3) and clip.crop_mask.shape == (10, 256, 256)
+    assert 0 <= clip.crops.min() and clip.crops.max() <= 1 and clip.crop_mask.max() == 1
+
+
+def test_pixels_outside_the_mask_are_the_inputs_own(clip) -> None:
+    outside = clip.mask == 0
+    assert outside.float().mean() > 0.5
+    assert torch.equal(clip.frames[outside], clip.images[outside])
+    assert not torch.equal(clip.frames, clip.images)
+
+
+def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
+    from tiny import NAMES
+
+    names = {
+        "speech_encoder": NAMES["speech"],
+        "identity_model": NAMES["identity"],
+        "motion_model": NAMES["motion"],
+        "appearance_model": NAMES["appearance"],
+    }
+    inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "references": 6, **names}
+    audio = {"waveform": clip.audio["waveform"][..., : round(10 / clip.fps * 16_000)], "sample_rate": 16_000}
+    frames, speech, mask, report = host.run("MyTalkLipSync", audio=audio, **inputs)
+    assert frames.shape == clip.images.shape and mask.shape == clip.mask.shape
+    assert speech["waveform"].shape[-1] == round(10 / clip.fps * 16_000)
+    assert "10 of 10 frames" in report
+    outside = mask == 0
+    assert torch.equal(frames[outside], clip.images[outside])
+
+
+def test_same_seed_same_frames_other_seed_other_motion(host, clip) -> None:
+    from tiny import NAMES
+
+    sampled = {
+        "speech_features": clip.features,
+        "track": clip.track,
+        "identity": clip.identity,
+        "model": NAMES["motion"],
+        "steps": 4,
+    }
+    again = host.run("MyTalkLandmarkDiffusionSampler", **sampled, seed=3)[0]
+    other = host.run("MyTalkLandmarkDiffusionSampler", **sampled, seed=4)[0]
+    assert torch.equal(again.points, clip.motion.points) and not torch.equal(other.points, clip.motion.points)
+
+
+@pytest.mark.parametrize("kind", ["half", "alpha"])
+def test_half_precision_and_alpha_come_out_as_they_went_in(host, clip, kind: str) -> None:
+    images = clip.images.half() if kind == "half" else torch.cat([clip.images, clip.images[..., :1]], -1)
+    crops, mask = host.run("MyTalkAppearanceVAE", images=images, **clip.painted)
+    frames, covered = host.run("MyTalkPasteBack", images=images, crops=crops, crop_mask=mask, track=clip.track)
+    assert frames.dtype == images.dtype and frames.shape == images.shape
+    assert torch.equal(frames[covered == 0], images[covered == 0])
+    assert (frames[..., :3].float() - clip.frames).abs().max() < 0.02
+    if kind == "alpha":
+        assert torch.equal(frames[..., 3], images[..., 3])
+
+
+def test_inputs_are_never_written_to(clip) -> None:
+    from tiny import moving_face
+
+    assert torch.equal(clip.images, moving_face())
+
+
+def test_batches_change_nothing(host, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("appearance_vae", {"cpu": 3}), ("paste_back", 7)):
+        monkeypatch.setattr(host.module(f"nodes.{name}"), "BATCH", value)
+    crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
+    frames, _ = host.run("MyTalkPasteBack", images=clip.images, crops=crops, crop_mask=mask, track=clip.track)
+    assert (frames - clip.frames).abs().max() < 1e-5
+
+
+def test_an_edited_landmark_image_changes_the_crops(host, clip) -> None:
+    edited = {**clip.painted, "landmark_images": clip.landmark_images.flip(0).roll(12, 1)}
+    crops, _ = host.run("MyTalkAppearanceVAE", images=clip.images, **edited)
+    assert (crops - clip.crops).abs().max() > 0.001
+
+
+def test_one_frame_is_a_clip(host, clip) -> None:
+    from tiny import NAMES
+
+    one = clip.images[:1]
+    track, _ = host.run("MyTalkExtractDenseLandmarks", images=one, fps=25.0)
+    identity = host.run("MyTalkIdentityEmbed", track=track, model=NAMES["identity"])[0]
+    motion = host.run(
+        "MyTalkLandmarkDiffusionSampler",
+        speech_features=clip.features,
+        track=track,
+        identity=identity,
+        steps=2,
+        model=NAMES["motion"],
+    )[0]
+    assert len(motion) == 1
+
+
+def test_frames_and_track_of_different_clips_are_refused(host, clip) -> None:
+    with pytest.raises(ValueError, match="images: got 9 frames"):
+        host.run("MyTalkMaskedReferenceSelect", images=clip.images[1:], track=clip.track)
+
+
+def test_frames_without_a_face_are_refused(host) -> None:
+    with pytest.raises(ValueError, match="face"):
+        host.run("MyTalkExtractDenseLandmarks", images=torch.rand(4, 64, 64, 3))
+
+
+def test_a_face_that_is_not_there_is_refused(host, clip) -> None:
+    with pytest.raises(ValueError, match="face 5"):
+        host.run("MyTalkExtractDenseLandmarks", images=clip.images, face="index", face_index=5)
+    with pytest.raises(ValueError, match="face: got 'prettiest'"):
+        host.run("MyTalkExtractDenseLandmarks", images=clip.images, face="prettiest")
+
+
+@pytest.mark.parametrize(("start", "duration", "seconds"), [(0.0, 0.0, 0.5), (0.1, 0.0, 0.4), (0.1, 0.2, 0.2)])
+def test_load_speech_cuts(host, clip, start: float, duration: float, seconds: float) -> None:
+    speech, frames, length = host.run("MyTalkLoadSpeech", audio=clip.audio, start=start, duration=duration, fps=30.0)
+    assert length == pytest.approx(seconds) and frames == round(seconds * 30)
+    assert speech["waveform"].shape == (1, 1, round(seconds * 16_000))
+
+
+def test_load_speech_amplifies_without_clipping(host, clip) -> None:
+    louder = host.run("MyTalkLoadSpeech", audio=clip.audio, gain=6.0)[0]["waveform"]
+    assert (louder.abs().max() / clip.audio["waveform"].abs().max()).item() == pytest.approx(2, rel=0.01)
+    assert host.run("MyTalkLoadSpeech", audio=clip.audio, gain=40.0)[0]["waveform"].abs().max() <= 1
+
+
+def test_load_speech_says_what_is_missing(host, clip) -> None:
+    with pytest.raises(ValueError, match="audio: got no audio"):
+        host.run("MyTalkLoadSpeech")
+    with pytest.raises(ValueError, match="start: got 9 s"):
+        host.run("MyTalkLoadSpeech", audio=clip.audio, start=9.0)
+    assert "gone.wav" in host.method("MyTalkLoadSpeech", "validate_inputs")(file="gone.wav")

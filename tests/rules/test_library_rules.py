@@ -1,0 +1,76 @@
+"""Rules that hold for every library file, read from the source: no host, no process, no network, no global seed."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[2] / "comfyui_mytalk"
+SOURCES = sorted(LIBRARY.rglob("*.py"))
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server", "app"}
+PROCESS_AND_NETWORK = {
+    "subprocess",
+    "multiprocessing",
+    "requests",
+    "urllib",
+    "http",
+    "socket",
+    "httpx",
+    "huggingface_hub",
+}
+UNSAFE_FILES = {"pickle", "marshal", "shelve", "joblib"}
+LIBRARIES = {"torch", "torchaudio", "transformers", "safetensors", "einops", "numpy", "scipy", "PIL", "av", "tqdm"}
+EXTRAS = {"torchmetrics"}
+FORBIDDEN_CALLS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "os.system", "eval", "exec", "print"}
+MAY_PRINT = {"cli.py"}
+MAY_SEED_GLOBALLY = {"training"}  # a training run is a process of its own
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Top-level names of the absolute imports anywhere in a file."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.split(".")[0] for name in names}
+
+
+def called(tree: ast.AST) -> set[str]:
+    """Dotted names of everything called in a file."""
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_file_keeps_the_rules(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names, calls = imported(tree), called(tree)
+    assert not names & HOST, "the library must run without the host"
+    assert not names & PROCESS_AND_NETWORK
+    assert not names & UNSAFE_FILES
+    assert not names - sys.stdlib_module_names - LIBRARIES - EXTRAS, "not a dependency in pyproject.toml"
+    forbidden = set(FORBIDDEN_CALLS)
+    if path.name in MAY_PRINT:
+        forbidden -= {"print"}
+    if path.parent.name in MAY_SEED_GLOBALLY:
+        forbidden -= {"torch.manual_seed"}
+    assert not calls & forbidden
+    assert not any(call == "torch.load" for call in calls), "checkpoints are safetensors"
+
+
+def test_rules_would_see_a_violation() -> None:
+    tree = ast.parse("import urllib.request\nfrom comfy.utils import x\ndef f():\n    torch.manual_seed(0)")
+    assert imported(tree) == {"urllib", "comfy"}
+    assert "torch.manual_seed" in called(tree)
+
+
+def test_every_import_loads_without_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import each module for real with the host's modules barred."""
+    import importlib
+
+    for name in HOST:
+        monkeypatch.setitem(sys.modules, name, None)  # None makes `import name` raise
+    for path in SOURCES:
+        parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+        if parts[-1] != "__main__":
+            importlib.import_module(".".join(parts).removesuffix(".__init__"))

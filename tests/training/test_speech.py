@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.landmarks.canonical import canonical_face
+from comfyui_mytalk.speech.features import load_speech_encoder
+from comfyui_mytalk.training.augment_speech import augment, stretch
+from comfyui_mytalk.training.loop import Run
+from comfyui_mytalk.training.speech import SpeechBatches, SpeechTraining, mouth_loss, train_speech
+from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, phone_classes, read_shards, write_shard
+
+BILABIAL, OPEN = CLASS_NAMES.index("bilabial"), CLASS_NAMES.index("open")
+
+
+def halves(seconds=4):
+    """Silence, then noise: labels and sound change at the same moment."""
+    count = seconds * 50
+    labels = np.repeat([0, OPEN], count // 2).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(size=count * 320) * 3000
+    return (noise * np.repeat(labels > 0, 320)).astype(np.int16), labels, "en+m1"
+
+
+def write_clip(path, split):
+    """A face whose mouth opens with a voice of 4 Hz, in the format of prepared clips."""
+    times = torch.arange(50, dtype=torch.float64) / 25
+    wave = torch.sin(2 * torch.pi * 4 * times).float()
+    face = torch.cat([canonical_face(), canonical_face()[:10]]) * torch.tensor([1.0, -1.0, -1.0]) * 10 + 128
+    points = face.repeat(50, 1, 1)
+    points[:, 14, 1] += 5 + 5 * wave
+    points[:, 17, 1] += 5 * wave
+    loud = (1 + torch.sin(2 * torch.pi * 4 * torch.arange(32000) / 16000)) * torch.randn(32000) * 3000
+    tensors = {"points": points, "found": torch.ones(50, dtype=torch.bool), "times": times, "speech": loud.short()}
+    tensors |= {"crop_transform": torch.zeros(50, 2, 3), "crop_offsets": torch.zeros(51, dtype=torch.int64)}
+    metadata = {"format": "mytalk-prepared", "split": split, "corpus": "made", "identity": "made", "fps": "25"}
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    "ipa, names",
+    [
+        ("p", ["bilabial"]),
+        ("mʲ", ["bilabial"]),
+        ("tʃ", ["postalveolar"]),
+        ("aɪ", ["open", "close front"]),
+        ("ɐ̃ʊ̃", ["open", "close rounded"]),
+        ("uː", ["close rounded"]),
+        ("(en)", []),
+        ("", []),
+    ],
+)
+def test_phones_fall_into_classes_by_their_look(ipa, names):
+    assert [CLASS_NAMES[index] for index in phone_classes(ipa)] == names
+
+
+def test_shards_keep_utterances_apart(tmp_path):
+    write_shard(tmp_path / "train_000.safetensors", [halves(2), halves(4)])
+    (shard,) = read_shards(tmp_path, "train")
+    audio, labels = shard.utterance(1)
+    assert len(shard) == 2 and len(audio) == 64000 and (labels == halves(4)[1]).all()
+    assert np.abs(audio - halves(4)[0] / 32768).max() == 0
+    with pytest.raises(InputError, match="synthesise_speech"):
+        read_shards(tmp_path, "voices")
+
+
+def test_labels_stay_on_their_sound_when_a_crop_is_stretched(tmp_path):
+    write_shard(tmp_path / "train_000.safetensors", [halves()])
+    shards = read_shards(tmp_path, "train")
+    options = SpeechTraining(real_per_batch=0, synthetic_per_batch=1, strength=0.5)
+    batches = SpeechBatches([], shards, options)
+    batches._record = lambda speech, rng: speech
+    for seed in range(12):
+        speech, phones, _, _ = batches.draw(np.random.default_rng(seed))
+        power = speech[0, 40:-40].view(-1, 320).square().mean(1)
+        sounds = power > 0.3 * power.median().clamp(min=0.1)
+        assert (sounds != (phones[0] == OPEN)).sum() <= 2
+
+
+def test_augmentation_is_repeatable_finite_and_does_not_move_a_sound():
+    click = np.zeros(16000, np.float32)
+    click[8000:8160] = 0.5
+    for seed in range(20):
+        result = augment(click, click[::-1], np.random.default_rng(seed))
+        again = augment(click, click[::-1], np.random.default_rng(seed))
+        assert np.isfinite(result).all() and result.shape == click.shape and (result == again).all()
+    quiet = [augment(click, np.zeros(9, np.float32), np.random.default_rng(s), strength=0.6) for s in range(30)]
+    peaks = [int(np.abs(np.convolve(q, np.ones(160) / 160, "same")).argmax()) for q in quiet]
+    assert np.median(np.abs(np.array(peaks) - 8080)) < 80
+
+
+def test_stretching_raises_a_tone():
+    tone = np.sin(2 * np.pi * 400 * np.arange(16000) / 16000).astype(np.float32)
+    assert abs(np.abs(np.fft.rfft(stretch(tone, 12800))).argmax() / 0.8 - 500) < 3
+
+
+def test_the_mouth_loss_ignores_the_mean_and_unknown_frames():
+    target = torch.randn(2, 40, 9)
+    known = torch.ones(2, 40, dtype=torch.bool)
+    known[:, 30:] = False
+    shifted = target + 3.0
+    shifted[:, 30:] += torch.randn(2, 10, 9)
+    assert mouth_loss(shifted, target, known) < 1e-3
+    assert mouth_loss(-target, target, known) > 0.5
+
+
+def test_a_short_training_writes_a_checkpoint_that_loads(tmp_path):
+    for split in ("train", "val"):
+        write_clip(tmp_path / f"{split}__made.safetensors", split)
+    for split in ("train", "voices", "languages"):
+        write_shard(tmp_path / f"{split}_000.safetensors", [halves()])
+    prepared, shards = tmp_path / "prepared", tmp_path / "shards"
+    for folder, pattern in ((prepared, "*__*"), (shards, "*_000*")):
+        folder.mkdir()
+        for file in list(tmp_path.glob(pattern)):
+            file.rename(folder / file.name)
+    options = SpeechTraining(real_per_batch=1, synthetic_per_batch=1, length=32)
+    train_speech(prepared, shards, Run(tmp_path / "run"), 3, options=options, output=tmp_path / "mine.safetensors")
+    encoder = load_speech_encoder(tmp_path / "mine.safetensors")
+    assert encoder(torch.randn(16000)).shape == (50, 256) and encoder.name == "mine"
+    assert "opening_made" in (tmp_path / "run/log.csv").read_text()

@@ -16,18 +16,18 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
     Raises InputError when `path` is a folder, does not end in one of `suffixes`, or its folder is missing or closed.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"got the folder {path} as output, expected a file name in it")
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"got {path.name} as output, expected a name that ends in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
     try:
+        if path.is_dir():
+            raise InputError(f"got the folder {path} as output, expected a file name in it")
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise InputError(f"got {path.name} as output, expected a name that ends in {' or '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
         aside = _aside(path)
         aside.touch()
         aside.unlink()
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder or name") from error
     return path
 
 
@@ -46,4 +46,4 @@ def write_aside(path: str | Path) -> Iterator[Path]:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.stem[:100]}.{os.getpid()}.part{path.suffix}")
+    return path.with_name(f".{path.stem[:80]}.{os.getpid()}.part{path.suffix}")

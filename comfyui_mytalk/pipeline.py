@@ -158,7 +158,7 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, c
     else:
         wanted = reference_features(mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw)
         index = retrieve_references(reference_features(bank.shape, bank.yaw), wanted, count)
-    return index.gather(1, bank.shape[:, 0][index].argsort(1, stable=True))
+    return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
 
 
 def render_frames(

@@ -7,11 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
-from ..comfyui_mytalk.appearance.references import mouth_shape
 from ..comfyui_mytalk.appearance.render import References as GatheredReferences
 from ..comfyui_mytalk.appearance.render import render_crops, window_mask
 from ..comfyui_mytalk.landmarks.align import sample_affine
-from ..comfyui_mytalk.landmarks.canonical import to_canonical
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
@@ -88,7 +86,7 @@ def paint(
     model: AppearanceModel = network("appearance", name, load_appearance, picture_dtype(), batch * PICTURE_MEMORY)
     size = model.params.size
     crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
-    schedule = reference_schedule(bank, mouth_shape(to_canonical(motion.points, place.pose)), model.params.references)
+    schedule = reference_schedule(bank, motion, place, model.params.references)
     frames = track.usable.nonzero()[:, 0]
 
     def run(part: slice) -> None:

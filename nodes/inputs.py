@@ -8,6 +8,7 @@ from .host import field, io, model_names, speech_encoder_names
 
 CATEGORY = "MyTalk"
 FACES = ("largest", "index", "nearest to point")
+REFERENCES = ("nearest mouth", "fixed")
 MODELS = {
     "speech": "Speech encoder: our small one, a wav2vec 2.0, HuBERT or WavLM folder in models/mytalk, or a file in "
     "models/audio_encoders. Must be the one that the motion model was trained with. Default: speech_small.",
@@ -48,8 +49,8 @@ def face_inputs() -> list[io.Input]:
             "face",
             options=list(FACES),
             default=FACES[0],
-            tooltip="Which face, when there are several. largest: the one that covers most of the picture over "
-            "the whole clip. index: count with face_index. nearest to point: use point_x and point_y. Default: largest.",
+            tooltip="Which face, when there are several. largest: the one with most picture area over "
+            "the whole clip. index: count with face_index. nearest to point: use point_x, point_y. Default: largest.",
         ),
         field(
             io.Int,
@@ -128,14 +129,24 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
-def reference_input(name: str) -> io.Input:
-    """How many pictures of the mouth the appearance model may look at."""
-    return field(
-        io.Int,
-        name,
-        default=48,
-        min=1,
-        max=256,
-        tooltip="How many frames of the clip are kept as pictures of this mouth. 3: closed, half open and wide, for "
-        "all frames. More: each frame uses the nearest three of them. Default: 48.",
-    )
+def reference_inputs(mode: str, count: str) -> list[io.Input]:
+    """Which pictures of the mouth the appearance model may look at."""
+    return [
+        field(
+            io.Combo,
+            mode,
+            options=list(REFERENCES),
+            default=REFERENCES[0],
+            tooltip="nearest mouth: each frame is painted from those frames of the clip whose mouth is most alike. "
+            "fixed: the same three (closed, half open, wide) for all frames. Default: nearest mouth.",
+        ),
+        field(
+            io.Int,
+            count,
+            default=32,
+            min=3,
+            max=256,
+            tooltip="For nearest mouth: how many frames of the clip to choose from. More gives better matches and "
+            "takes longer. Default: 32.",
+        ),
+    ]

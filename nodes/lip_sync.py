@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..comfyui_mytalk.motion.generate import MotionOptions
 from ..comfyui_mytalk.pipeline import geometry
-from ..comfyui_mytalk.speech.audio import Audio
+from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import paint
 from .extract_dense_landmarks import WEIGHTS, describe, extract
 from .host import Progress, field, io, missing_models, read_audio, read_images, schema, to_host, write_audio
@@ -21,7 +20,7 @@ from .inputs import (
     face_inputs,
     fps_input,
     model_input,
-    reference_input,
+    reference_inputs,
     sampling_inputs,
     seed_input,
 )
@@ -54,7 +53,7 @@ class LipSync(io.ComfyNode):
                 seed_input(),
                 *sampling_inputs(),
                 *face_inputs(),
-                reference_input("references"),
+                *reference_inputs("references", "reference_count"),
                 model_input("speech", "speech_encoder"),
                 model_input("identity", "identity_model"),
                 model_input("motion", "motion_model"),
@@ -98,7 +97,8 @@ class LipSync(io.ComfyNode):
         face_index: int,
         point_x: float,
         point_y: float,
-        references: int,
+        references: str,
+        reference_count: int,
         speech_encoder: str,
         identity_model: str,
         motion_model: str,
@@ -113,7 +113,7 @@ class LipSync(io.ComfyNode):
         track = extract(images, fps, choice, progress.part(0.05, 0.3))
         identity = embed_identity(track, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
-        bank = select(images, track, references, progress.part(0.4, 0.45))
+        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45))
         place = geometry(track, motion)
         crops, crop_mask = paint(images, track, motion, place, bank, appearance_model, progress.part(0.45, 0.9))
         frames, mask = lay_over(images, crops, crop_mask, place, True, progress.part(0.9, 1.0))
@@ -121,9 +121,3 @@ class LipSync(io.ComfyNode):
         result = write_audio(speech)
         result["waveform"] = to_host(result["waveform"])
         return io.NodeOutput(to_host(frames), result, to_host(mask), report)
-
-
-def fit_audio(speech: Audio, seconds: float) -> Audio:
-    """Cut, or lengthened with silence, to `seconds`."""
-    missing = round(seconds * speech.sample_rate) - speech.waveform.shape[1]
-    return Audio(F.pad(speech.waveform, (0, missing)), speech.sample_rate)

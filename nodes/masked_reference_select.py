@@ -9,8 +9,10 @@ from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import ReferenceBank, TensorSource, geometry, select_references
 from .host import Progress, field, io, read_images, schema, to_host
-from .inputs import CATEGORY, reference_input
+from .inputs import CATEGORY, REFERENCES, reference_inputs
 from .types import References, Track
+
+FIXED = 3  # the paper's closed, half open and wide mouth
 
 
 class MaskedReferenceSelect(io.ComfyNode):
@@ -27,7 +29,7 @@ class MaskedReferenceSelect(io.ComfyNode):
             inputs=[
                 field(io.Image, "images", tooltip="Frames of this person: usually the clip itself."),
                 field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
-                reference_input("count"),
+                *reference_inputs("mode", "count"),
             ],
             outputs=[
                 References.Output(display_name="references", tooltip="For the Appearance VAE."),
@@ -36,9 +38,9 @@ class MaskedReferenceSelect(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, track: FaceTrack, count: int) -> io.NodeOutput:
+    def execute(cls, images: Tensor, track: FaceTrack, mode: str, count: int) -> io.NodeOutput:
         check_frames(images, track)
-        bank = select(images, track, count, Progress())
+        bank = select(images, track, mode, count, Progress())
         return io.NodeOutput(bank, to_host(visible_lips(bank)))
 
 
@@ -50,10 +52,12 @@ def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None
         )
 
 
-def select(images: Tensor, track: FaceTrack, count: int, progress: Progress) -> ReferenceBank:
-    """At most `count` references."""
-    usable = max(1, int(track.usable.sum()))
-    return select_references(TensorSource(images, 1.0), track, geometry(track), min(count, usable), progress=progress)
+def select(images: Tensor, track: FaceTrack, mode: str, count: int, progress: Progress) -> ReferenceBank:
+    """At most `count` references to retrieve from, or the fixed three."""
+    if mode not in REFERENCES:
+        raise InputError(f"mode: got {mode!r}, expected {', '.join(REFERENCES)}")
+    source, fixed = TensorSource(images, 1.0), mode == REFERENCES[1]
+    return select_references(source, track, geometry(track), FIXED if fixed else count, fixed, progress)
 
 
 def visible_lips(bank: ReferenceBank) -> Tensor:

@@ -214,9 +214,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "weights" / "face_landmarks.safetensors")
     arguments = parser.parse_args()
     convert(arguments.wheel, arguments.out)
-    print(
-        f"{arguments.out}: {arguments.out.stat().st_size} bytes, sha256 {hashlib.sha256(arguments.out.read_bytes()).hexdigest()}"
-    )
+    digest = hashlib.sha256(arguments.out.read_bytes()).hexdigest()
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, sha256 {digest}")
 
 
 if __name__ == "__main__":

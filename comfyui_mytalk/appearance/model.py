@@ -119,4 +119,4 @@ def load_appearance(name: str = "appearance_small", device: str | torch.device =
     checkpoint = load_checkpoint(find_weights(name, "appearance"), "appearance")
     model = AppearanceModel(params_from_config(checkpoint.config))
     model.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
-    return model.eval().to(device)
+    return model.eval().to(device, memory_format=torch.channels_last)

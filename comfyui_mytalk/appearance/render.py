@@ -45,14 +45,14 @@ def model_inputs(
     `points (b, 478, 2)` are the target landmarks in crop pixels, `drawing (b, 3, s, s)` their picture, `mask
     (b, 1, s, s)` what will be generated.
     """
+    top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
+    window = (Ellipsis, slice(top, bottom), slice(left, right))
     if p.aligned:
-        visible = dilate((mask > 0).to(crops.dtype), RING)[:, None]
-        shown = align_references(references.images, references.points, points) * visible
+        visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
+        shown = align_references(references.images, references.points, points, p.window) * visible
     else:
-        shown = references.images * references.masks
-    rows, columns = slice(*p.window[:2]) if p.window else slice(None), slice(*p.window[2:]) if p.window else slice(None)
-    window = (Ellipsis, rows, columns)
-    return Inputs((crops * (1 - mask))[window], drawing[window], shown[window])
+        shown = (references.images * references.masks)[window]
+    return Inputs((crops * (1 - mask))[window], drawing[window], shown)
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:

@@ -19,22 +19,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..appearance.blend import frame_mask
-from ..appearance.model import AppearanceModel, load_appearance
-from ..appearance.references import MOUTH_BOX, mouth_shape
-from ..devices import pick_device
+from ..appearance.references import MOUTH_BOX
 from ..errors import InputError
 from ..landmarks.align import CROP_SIZE, sample_affine
 from ..landmarks.canonical import to_canonical
-from ..landmarks.track import FaceTrack, load_face_landmarker, track_faces
+from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
-from ..motion.generate import MotionOptions, speak
-from ..motion.identity import IdentityExtractor, identity_tokens, load_identity, mouth_opening
-from ..motion.model import MotionModel, load_motion
-from ..pipeline import TensorSource, geometry, reference_schedule, render_frames, select_references
-from ..speech.audio import read_audio, speech_16k
-from ..speech.features import SpeechFeatures, load_speech_encoder
+from ..motion.identity import mouth_opening
+from ..pipeline import TensorSource, geometry, render_clip, select_references
+from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
+from ..sync import BANK, CHUNK, Models, SyncOptions, load_models, speak_track
 from ..video.reader import VideoReader
-from .baselines import RATE, energy_mouth, static_mouth
+from .baselines import energy_mouth, static_mouth
 from .clips import Clip, find_clips
 from .metrics import (
     articulation_ratio,
@@ -49,29 +45,17 @@ from .metrics import (
 from .report import Figures, Table, write_report
 
 logger = logging.getLogger(__name__)
-CHUNK = 16  # frames rendered and compared at once
-BANK = 32  # references the pipeline may choose from
 OURS = "mytalk"
-
-
-@dataclass(frozen=True)
-class Models:
-    """Everything the pipeline needs."""
-
-    landmarker: FaceLandmarker
-    encoder: SpeechFeatures
-    identity: IdentityExtractor
-    motion: MotionModel
-    appearance: AppearanceModel
+OPTIONS = ("seed", "steps", "speech_encoder", "identity", "motion", "appearance", "device", "dtype")
 
 
 @dataclass(frozen=True)
 class Talk:
-    """A clip in memory: `frames (f, h, w, 3)` uint8, its landmarks, and its own speech `(n,)` of the same length."""
+    """A clip in memory: `frames (f, h, w, 3)` uint8, its landmarks, and its own speech of the same length."""
 
     frames: Tensor
     track: FaceTrack
-    speech: Tensor
+    audio: Audio
     fps: float
 
     @property
@@ -82,31 +66,24 @@ class Talk:
 def read_talk(path: Path, landmarker: FaceLandmarker, duration: float | None = None) -> Talk:
     """Read a clip, or its first `duration` seconds; raises InputError when it has no face or no sound."""
     reader = VideoReader(path, duration=duration)
-    chunks = [(torch.as_tensor(frames), torch.as_tensor(times)) for frames, times in reader.chunks(CHUNK)]
-    track = track_faces(iter(chunks), landmarker)
-    frames, fps = torch.cat([frames for frames, _ in chunks]), float(reader.info.fps)
-    speech = speech_16k(read_audio(path, duration=duration))
-    wanted = round((track.times[-1] - track.times[0]).item() * RATE + RATE / fps)
-    speech = torch.nn.functional.pad(speech, (0, max(0, wanted - len(speech))))[:wanted]
-    return Talk(frames, track, speech, fps)
+    audio, fps = read_audio(path, duration=duration), float(reader.info.fps)
+    chunks = list(reader.chunks(CHUNK))
+    track = track_faces(chunks, landmarker)
+    audio = fit_audio(audio, (track.times[-1] - track.times[0]).item() + 1 / fps)
+    return Talk(torch.cat([torch.as_tensor(frames) for frames, _ in chunks]), track, audio, fps)
 
 
-def synthesise(models: Models, talk: Talk, options: MotionOptions) -> tuple[Tensor, float]:
-    """The clip spoken anew `(f, h, w, 3)` uint8, and the share of identical pixels outside the mask."""
-    features = models.encoder(talk.speech)
-    spoken = speak(models.motion, talk.track, features, identity_tokens(models.identity, talk.track), options)
+def synthesise(models: Models, talk: Talk, options: SyncOptions) -> tuple[Tensor, float]:
+    """The clip spoken anew `(f, h, w, 3)` uint8, and the least share of identical pixels outside the mask."""
+    spoken = speak_track(models, talk.track, talk.audio, options, None)
+    bank = select_references(talk.source, talk.track, geometry(talk.track), BANK)
     place = geometry(talk.track, spoken)
-    bank = select_references(talk.source, talk.track, place, BANK)
-    count = models.appearance.params.references
-    schedule = reference_schedule(bank, mouth_shape(to_canonical(spoken.points, place.pose)), count)
     out, outside = [], []
-    for start in range(0, len(talk.frames), CHUNK):
-        part = slice(start, start + CHUNK)
-        references, usable = bank.gather(schedule[part]), talk.track.usable[part]
-        frames = talk.frames[part]
-        made, mask = render_frames(models.appearance, frames, place[part], spoken.points[part], references, usable)
-        region = frame_mask(mask, place.transform[part], frames.shape[1:3])
-        outside.append(identical_share(made.permute(0, 3, 1, 2), frames.permute(0, 3, 1, 2), region))
+    for made, _, mask in render_clip(models.appearance, talk.source, spoken, place, bank, CHUNK):
+        part = slice(len(out) * CHUNK, len(out) * CHUNK + len(made))
+        region = frame_mask(mask, place.transform[part], made.shape[1:3])
+        pair = (frames.permute(0, 3, 1, 2) for frames in (made, talk.frames[part]))
+        outside.append(identical_share(*pair, region))
         out.append(made)
     return torch.cat(out), min(outside)
 
@@ -141,7 +118,7 @@ def compare_pictures(frames: Tensor, talk: Talk) -> Figures:
     return dict(zip(("psnr_mouth", "ssim_mouth", "sharpness"), torch.cat(rows).mean(0).tolist(), strict=True))
 
 
-def score_clip(models: Models, clip: Clip, options: MotionOptions, duration: float | None) -> dict[str, Figures]:
+def score_clip(models: Models, clip: Clip, options: SyncOptions, duration: float | None) -> dict[str, Figures]:
     """Figures of each method on one clip."""
     talk = read_talk(clip.path, models.landmarker, duration)
     frames, outside = synthesise(models, talk, options)
@@ -150,19 +127,8 @@ def score_clip(models: Models, clip: Clip, options: MotionOptions, duration: flo
     return {
         OURS: ours,
         "static mouth": compare_motion(static_mouth(talk.track), talk.track),
-        "audio energy": compare_motion(energy_mouth(talk.track, talk.speech), talk.track),
+        "audio energy": compare_motion(energy_mouth(talk.track, speech_16k(talk.audio)), talk.track),
     }
-
-
-def load_models(args: argparse.Namespace) -> Models:
-    device = pick_device(args.device)
-    return Models(
-        load_face_landmarker(device),
-        load_speech_encoder(args.speech_encoder, device),
-        load_identity(args.identity, device),
-        load_motion(args.motion, device),
-        load_appearance(args.appearance, device),
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,21 +143,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="only clips of this corpus of the index")
     parser.add_argument("--limit", type=int, help="at most so many clips, taken from each corpus in turn")
     parser.add_argument("--duration", type=float, help="only the first seconds of each clip")
-    parser.add_argument("--seed", type=int, default=0, help="of the motion sampler (default 0)")
-    parser.add_argument(
-        "--steps", type=int, default=MotionOptions.steps, help="of the motion sampler (default %(default)s)"
-    )
-    parser.add_argument("--speech-encoder", default="speech_small", help="name or path (default %(default)s)")
-    parser.add_argument("--identity", default="identity_small", help="name or path (default %(default)s)")
-    parser.add_argument("--motion", default="motion_small", help="name or path (default %(default)s)")
-    parser.add_argument("--appearance", default="appearance_small", help="name or path (default %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
+    for name in OPTIONS:
+        default = getattr(SyncOptions, name)
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(default), default=default, help="as in sync (default %(default)s)")
 
 
 def main(args: argparse.Namespace) -> None:
     """Score every clip and write the report; a clip that cannot be used is named in the report and left out."""
+    if args.output.exists() and not args.output.is_dir():
+        raise InputError(f"got the file {args.output} as output, expected a folder for the report")
     clips = find_clips(args.clips, args.index, args.split, args.corpus, args.limit)
-    models, options = load_models(args), MotionOptions(steps=args.steps, seed=args.seed)
+    options = SyncOptions(**{name: value for name, value in vars(args).items() if name in OPTIONS})
+    models = load_models(options)
     table, left_out = Table(), []
     for clip in tqdm(clips, unit="clip"):
         try:
@@ -211,9 +175,7 @@ def describe(args: argparse.Namespace, used: int, left_out: list[str]) -> dict[s
     return {
         "clips": used,
         "left out": "; ".join(left_out) or "none",
-        "weights": ", ".join([args.speech_encoder, args.identity, args.motion, args.appearance]),
-        "steps": args.steps,
-        "seed": args.seed,
+        **{name.replace("_", " "): getattr(args, name) for name in OPTIONS},
         "seconds of each clip": args.duration or "all",
         "baselines": "scored on their landmarks, before any picture is made, and given the clip's own range of mouths",
     }

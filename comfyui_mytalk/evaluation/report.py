@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from ..output import write_aside
+
 Figures = dict[str, float]
 LABELS = {
     "psnr_mouth": "PSNR mouth, dB",
@@ -71,9 +73,8 @@ def write_report(folder: Path, summary: dict[str, Any], about: dict[str, Any]) -
         ("report.json", json.dumps({"about": about, **summary}, indent=1) + "\n"),
         ("report.md", markdown(summary, about)),
     ):
-        part = folder / (name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        with write_aside(folder / name) as aside:
+            aside.write_text(text, encoding="utf-8")
 
 
 def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:

@@ -77,7 +77,9 @@ def lines() -> tuple[Tensor, Tensor]:
     jaw = set(landmark_set("jaw").tolist())
     for pair in chain(tuple(contour("face_oval_ring").tolist()), closed=True):
         drawn.append((JAW if jaw & set(pair) else REST, pair))
-    one_side = [pair for ring in (EYE_RING, BROW_RING, IRIS_RING) for pair in chain(ring, closed=True)] + chain(NOSE_WING)
+    one_side = [pair for ring in (EYE_RING, BROW_RING, IRIS_RING) for pair in chain(ring, closed=True)] + chain(
+        NOSE_WING
+    )
     mirror = mirror_index().tolist()
     other_side = [(mirror[a], mirror[b]) for a, b in one_side]
     drawn += [(REST, pair) for pair in one_side + other_side + chain(NOSE_BRIDGE)]

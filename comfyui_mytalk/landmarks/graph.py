@@ -57,7 +57,8 @@ class Graph(nn.Module):
             case "mul":
                 return x * inputs[1]
             case "max_pool":
-                return F.max_pool2d(pad_same(x, operation["size"], operation, -math.inf), operation["size"], operation["stride"])
+                size, stride = operation["size"], operation["stride"]
+                return F.max_pool2d(pad_same(x, size, operation, -math.inf), size, stride)
             case "pad":
                 return F.pad(x, (0, 0, 0, 0, 0, operation["channels"]))
             case "reshape":

@@ -1,6 +1,6 @@
 """Attention mesh (Grishchenko et al., arXiv 2006.10962): 478 points of one face from one region of interest.
 
-    f frames   r regions of interest   n points (478)
+f frames   r regions of interest   n points (478)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A face through a video: what every later step reads.
 
-    f frames   n points (478)
+f frames   n points (478)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from .align import crop_transform
 from .canonical import Pose, fit_pose
+from .sets import POINTS
 from .tracker import Face, FaceLandmarker, Tracker, load_face_landmarker
 
 __all__ = ["FaceTrack", "load_face_landmarker", "parse_choice", "track_faces"]
@@ -156,7 +157,8 @@ def choose_face(faces: list[Face], choice: Choice) -> Face:
     faces.sort(key=lambda face: (min(face.points), first_place(face)[0]))
     if isinstance(choice, int):
         if not 0 <= choice < len(faces):
-            raise InputError(f"got face {choice}, but the video shows {len(faces)}; use 0 to {len(faces) - 1} or largest")
+            last = len(faces) - 1
+            raise InputError(f"got face {choice}, but the video shows {len(faces)}; use 0 to {last}, or largest")
         return faces[choice]
     x, y = choice
     return min(faces, key=lambda face: (first_place(face)[0] - x) ** 2 + (first_place(face)[1] - y) ** 2)
@@ -185,7 +187,8 @@ def parse_choice(text: str) -> Choice:
 
 def build_track(face: Face, times: Tensor, size: tuple[int, int]) -> FaceTrack:
     """Lay a face's points out over all frames."""
-    points, found = torch.zeros(len(times), *next(iter(face.points.values())).shape), torch.zeros(len(times), dtype=torch.bool)
+    points = torch.zeros(len(times), POINTS, 3)
+    found = torch.zeros(len(times), dtype=torch.bool)
     for frame, values in face.points.items():
         points[frame], found[frame] = values, True
     return FaceTrack(points, found, times, size)

@@ -106,10 +106,10 @@ def overlaps(a: Tensor, b: Tensor, threshold: float) -> bool:
 class Tracker:
     """Takes batches of frames in order, holds one back; afterwards `faces` has all faces of the video.
 
-        tracker = Tracker(landmarker)
-        for frames in batches:          # uint8 (f, h, w, 3), all but the last of landmarker.batch frames
-            tracker.push(frames)
-        tracker.finish()
+    tracker = Tracker(landmarker)
+    for frames in batches:          # uint8 (f, h, w, 3), all but the last of landmarker.batch frames
+        tracker.push(frames)
+    tracker.finish()
     """
 
     def __init__(self, landmarker: FaceLandmarker):

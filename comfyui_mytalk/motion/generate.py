@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..landmarks.align import gaussian_smooth
-from ..landmarks.canonical import fit_pose, from_canonical, to_canonical
+from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .identity import TOKENS, resting_frames
@@ -188,7 +188,7 @@ def speak(
     bit-identical. `identity (r, d)` comes from `identity_tokens`. Raises InputError when no frame is usable, or when
     speech and track differ in length.
     """
-    pose, usable, times = fit_pose(track.points), track.usable, track.times - track.times[0]
+    pose, usable, times = track.pose, track.usable, track.times - track.times[0]
     canonical = to_canonical(track.points, pose)
     features = fit_length(features, times)
     lower, upper = landmark_set("generated"), landmark_set("prefix")

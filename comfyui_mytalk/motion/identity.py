@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..errors import InputError
-from ..landmarks.canonical import fit_pose, to_canonical
+from ..landmarks.canonical import to_canonical
 from .params import IdentityParams
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def resting_frames(canonical: Tensor, usable: Tensor, count: int = TOKENS) -> Te
     frames = usable.nonzero()[:, 0]
     if len(frames) == 0:
         raise InputError(
-            "got a video without a usable face, expected one in at least one frame; try another --face or a closer view"
+            "found no usable face in any frame; try another --face, or a closer view"
         )
     opening = mouth_opening(canonical)
     unrest = (opening + torch.gradient(opening)[0].abs() if len(opening) > 1 else opening)[frames]
@@ -90,7 +90,7 @@ def resting_frames(canonical: Tensor, usable: Tensor, count: int = TOKENS) -> Te
 
 def identity_tokens(extractor: IdentityExtractor, track: FaceTrack, count: int = TOKENS) -> Tensor:
     """Embeddings `(r, d)` of up to `count` resting frames of a track; raises InputError without a usable frame."""
-    canonical = to_canonical(track.points, fit_pose(track.points))
+    canonical = to_canonical(track.points, track.pose)
     rest = canonical[resting_frames(canonical, track.usable, count)]
     with torch.inference_mode():
         return extractor(rest.to(extractor.mean))

@@ -45,8 +45,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--cache", default="runs/features", help="where speech features are kept")
     parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
     parser.add_argument("--save", default="runs/motion/motion_small.safetensors", help="where the weights go")
-    parser.add_argument("--tokens", type=int, default=2048, help="motion frames in a batch")
-    parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate")
+    parser.add_argument("--tokens", type=int, default=1024, help="motion frames in a batch")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.02)
     parser.add_argument("--identity-weight", type=float, default=1.0, help="Table 6: 0, 1 or 2")
     parser.add_argument("--velocity-weight", type=float, default=1.0)
@@ -206,6 +206,7 @@ def main(args: Namespace) -> None:
     """Train with the named speech encoder and identity extractor, and save."""
     speech, extractor = load_speech_encoder(args.speech_encoder), load_identity(args.identity)
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
+    args.cache = str(Path(args.cache) / speech.sha256[:12])
     model = train(args, speech, needs, extractor)
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     save_checkpoint(args.save, state, "motion", model.config())

@@ -27,6 +27,7 @@ from .clips import PreparedClip
 
 logger = logging.getLogger(__name__)
 RATE = 16_000
+SPEECH_FPS = 50
 Encode = Callable[[Tensor], Tensor]  # speech (n,) at 16 kHz -> features (s, d)
 
 
@@ -43,7 +44,7 @@ class Version:
 
 
 CLEAN = Version()
-VERSIONS = (CLEAN, Version(noise=True), Version(speed=0.9), Version(speed=1.12))
+VERSIONS = (CLEAN, Version(speed=0.9), Version(noise=True), Version(speed=1.12))
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Take:
         return len(self.landmarks)
 
 
-def speech_of(clip: PreparedClip, version: Version, frames: int, offset: float) -> Tensor:
-    """The clip's speech `(frames * 640,)`, changed as `version` says, advanced by `offset` seconds."""
-    speech = torch.roll(clip.speech, -round(offset * RATE))
+def speech_of(clip: PreparedClip, version: Version, frames: int) -> Tensor:
+    """The clip's speech `(frames * 640,)`, changed as `version` says."""
+    speech = clip.speech
     if version.speed != 1:
         speech = AF.resample(speech, round(RATE * version.speed), RATE)
     if version.noise:
@@ -100,7 +101,7 @@ def load_takes(
     """
     takes = []
     for clip in tqdm(clips, desc="features", mininterval=5):
-        times, offset = clip.times - clip.times[0], float(clip.metadata.get("av_offset_ms") or 0) / 1000
+        times, offset = clip.times - clip.times[0], -float(clip.metadata.get("av_offset_ms") or 0) / 1000
         offset = (offsets or {}).get(clip.path.stem, offset)
         if clip.found.float().mean() < 0.8:
             continue
@@ -110,10 +111,11 @@ def load_takes(
                 continue
             grid = torch.arange(frames, dtype=torch.float64) * version.speed / FPS
             landmarks = resample(clip.canonical[clip.found][..., :2], times[clip.found], grid)
-            path = cache / f"{clip.path.stem}_{version.name}_{round(1000 * offset)}.safetensors"
-            features = cached_features(path, encode, speech_of(clip, version, frames, offset))
+            path = cache / f"{clip.path.stem}_{version.name}.safetensors"
+            features = cached_features(path, encode, speech_of(clip, version, frames))[: 2 * frames]
+            features = features.roll(-round(offset * SPEECH_FPS / version.speed), 0)
             rest = resting_frames(landmarks, torch.ones(frames, dtype=torch.bool))
-            takes.append(Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features[: 2 * frames], rest))
+            takes.append(Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features, rest))
     logger.info("%d takes of %d clips, %.1f minutes", len(takes), len(clips), sum(map(len, takes)) / FPS / 60)
     return takes
 

@@ -32,6 +32,7 @@ from .synthetic_speech import CLASS_NAMES, SyntheticSpeech, read_shards
 
 COMPONENTS = 8
 IGNORED = -100
+MIN_FEATURES = 30
 LIP_TOP, LIP_BOTTOM = 13, 14
 SMALL = {
     "conv_dim": (32, 64, 96, 128, 192, 256, 256),
@@ -130,21 +131,24 @@ def mouth_space(clips: list[PreparedClip]) -> MouthSpace:
     return MouthSpace(basis, np.concatenate([(motion @ basis).std(0), [opening.std()]]))
 
 
+def known_offsets(clips: list[PreparedClip]) -> dict[str, float]:
+    """Seconds that a clip's picture runs ahead of its sound, where its metadata says so, by file name."""
+    offsets = {clip.path.stem: -float(clip.metadata.get("av_offset_ms") or 0) / 1000 for clip in clips}
+    return {name: seconds for name, seconds in offsets.items() if seconds}
+
+
 def mouth_clips(
     clips: list[PreparedClip], space: MouthSpace, offsets: dict[str, float] | None = None
 ) -> list[MouthClip]:
-    """Clips with both a face and speech; `offsets` (seconds by clip name) are added to the face's times."""
+    """Clips with both a face and speech; `offsets` (see `known_offsets`) are added to the face's times."""
     result = []
     for clip in clips:
         opening, times = mouth_opening(clip), clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0)
         mouth = space.project(mouth_motion(clip), opening)
         keep = clip.found.numpy()
-        if keep.sum() > 8 and len(clip.speech) > FRAMES_MIN * HOP:
+        if keep.sum() > 8 and len(clip.speech) > MIN_FEATURES * HOP:
             result.append(MouthClip(clip.speech.numpy(), times[keep], mouth[keep], opening[keep], clip))
     return result
-
-
-FRAMES_MIN = 30
 
 
 class SpeechBatches:
@@ -280,8 +284,11 @@ def train_speech(
     options: SpeechTraining | None = None,
     output: str | Path | None = None,
     command: str = "",
+    offsets: dict[str, float] | None = None,
 ) -> None:
     """Train (or go on with) a run; the best averaged weights on validation are written to `output`.
+
+    `offsets` (seconds by clip name, added to the face's times) mend clips out of sync; default what the metadata says.
 
     Raises InputError when there is no data, before any step.
     """
@@ -289,7 +296,8 @@ def train_speech(
     seed_everything(seed)
     train, val = read_clips(clips, "train"), read_clips(clips, "val")
     space = mouth_space(train)
-    batches = SpeechBatches(mouth_clips(train, space), read_shards(synthetic, "train"), options)
+    offsets = known_offsets(train) if offsets is None else offsets
+    batches = SpeechBatches(mouth_clips(train, space, offsets), read_shards(synthetic, "train"), options)
     real, shards = mouth_clips(val, space), {name: read_shards(synthetic, name) for name in ("voices", "languages")}
     model = SpeechTrainee()
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01)

@@ -1,6 +1,6 @@
 """Where the frames of a video are in time, read from its packets without decoding.
 
-    m frames of the file
+m frames of the file
 """
 
 from __future__ import annotations

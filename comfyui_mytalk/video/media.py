@@ -11,7 +11,8 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.frame import Frame
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from ..errors import InputError
 
@@ -19,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
 NOT_MEDIA = {"tty"}  # FFmpeg draws text files as pictures of a terminal
-ATTACHED_PICTURE = 0x400  # the cover of a sound file: AV_DISPOSITION_ATTACHED_PIC
 
 
 @contextmanager
@@ -42,10 +42,10 @@ def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
         yield container
 
 
-def video_stream(container: InputContainer) -> Stream | None:
-    """The first moving picture; the cover of a sound file is none."""
-    moving = (s for s in container.streams.video if not int(getattr(s, "disposition", 0)) & ATTACHED_PICTURE)
-    return next(moving, None)
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first picture stream; the cover of a sound file is none."""
+    real = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(real, None)
 
 
 def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:
@@ -53,15 +53,21 @@ def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:
     packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            frames = packet.decode()
+            packet = next(packets, None)  # after an error of its own the demuxer is at its end
+            frames = packet.decode() if packet is not None else None
         except av.error.EOFError:
             return
         except FFmpegError as error:
             logger.warning("%s: left out a damaged part (%s)", container.name, error.strerror)
-            if packets.gi_frame is None:
-                return
             continue
+        if frames is None:
+            return
         yield from frames
+
+
+def check_span(start: float, duration: float | None) -> None:
+    """Raises InputError when `start` and `duration` in seconds do not name a part of anything."""
+    if not start >= 0:
+        raise InputError(f"got start {start:g} s, expected 0 or more")
+    if duration is not None and not duration > 0:
+        raise InputError(f"got duration {duration:g} s, expected more than 0")

@@ -1,12 +1,11 @@
 """Streaming video in: any rate, size and rotation, in chunks of frames with their real times.
 
-    n frames   h w picture as shown, after rotation
+n frames   h w picture as shown, after rotation
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -17,12 +16,13 @@ import torch
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from ..errors import InputError
-from .colour import swscale_matrix
-from .index import scan
-from .media import decode, open_media, video_stream
+from .colour import ACCURATE, swscale_matrix
+from .index import FrameIndex, scan
+from .media import check_span, decode, open_media, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
 SAME = 1e-6
@@ -45,6 +45,28 @@ class VideoInfo:
     pixel_aspect: Fraction = Fraction(1)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How the coded picture is turned to be shown: first transposed, then flipped."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Turn:
+        """From the display matrix of phones: x' = a x + c y, y' = b x + d y."""
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        return cls(True, c < 0, b < 0) if abs(b) > abs(a) else cls(False, a < 0, d < 0)
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        picture = picture.swapaxes(0, 1) if self.transpose else picture
+        return np.ascontiguousarray(picture[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
+
+
 class VideoReader:
     """Frames of `path`, which may also be a picture, from `start` for `duration` seconds; can be read repeatedly.
 
@@ -61,17 +83,17 @@ class VideoReader:
 
     def __init__(self, path: str | Path, start: float = 0.0, duration: float | None = None) -> None:
         self.path = Path(path)
-        with self._open() as container:
+        check_span(start, duration)
+        self._reformatter = VideoReformatter()
+        with open_media(self.path, "a video") as container:
             stream = video_stream(container)
+            if stream is None:
+                raise InputError(f"{self.path} holds no video, only sound; expected a video")
             self._index = scan(container, stream)
             has_audio, aspect = bool(container.streams.audio), stream.sample_aspect_ratio or Fraction(1)
-        self._first, self._stop = self._cut(start, duration)
+        self._first, self._stop = cut(self._index, start, duration, self.path)
         self.offset = float(self._index.seconds[self._first])
-        self._turn = Turn()
-        sample = self._sample()
-        self._turn = Turn.of(sample)
-        self._coded = (sample.width, sample.height)
-        height, width = self._picture(sample).shape[:2]
+        self._turn, self._size, (height, width) = self._look()
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
@@ -80,12 +102,17 @@ class VideoReader:
     def __len__(self) -> int:
         return self._stop - self._first
 
+    @property
+    def times(self) -> Tensor:
+        """Seconds `(frames,)` float64 of all frames after the first one read, without decoding."""
+        return torch.from_numpy(self._index.seconds[self._first : self._stop] - self.offset)
+
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; only one chunk is held."""
         yield from in_chunks(self.frames(), size)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, float]]:
-        """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, from the key frame before them."""
+        """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, decoding from a key frame on."""
         first = self._first + start
         stop = self._stop if stop is None else min(self._first + stop, self._stop)
         if first >= stop:
@@ -95,16 +122,71 @@ class VideoReader:
             if seconds > end:
                 return
             if seconds >= begin:
+                begin = seconds + SAME  # damaged files repeat frames
                 yield self._picture(frame), seconds - self.offset
 
-    def _open(self):
-        return open_media(self.path, "a video")
+    def _decode(self, first: int) -> Iterator[tuple[VideoFrame, float]]:
+        """Decoded frames with their seconds in the file, starting at or before `first`."""
+        for key in dict.fromkeys((self._index.key_before(first), 0)):
+            with open_media(self.path, "a video") as container:
+                frames = self._from(container, key)
+                head = next(frames, None)
+                if key == 0 or (head is not None and head[1] <= self._index.seconds[first] + SAME):
+                    yield from chain([head] if head else [], frames)
+                    return
 
-    def _cut(self, start: float, duration: float | None) -> tuple[int, int]:
-        """First frame and one past the last of the part asked for."""
-        seconds = self._index.seconds
-        if not len(seconds):
-            raise InputError(f"{self.path} has no video frames: it is cut off or damaged")
-        if start < 0 or (duration is not None and duration <= 0):
-            raise InputError(f"got start {start:g} s, duration {duration} s; expected start >= 0 and duration > 0")
-        ...
+    def _from(self, container: InputContainer, key: int) -> Iterator[tuple[VideoFrame, float]]:
+        """Frames from key frame `key` on; none when the file cannot be sought."""
+        index, stream = self._index, video_stream(container)
+        stream.thread_type = "AUTO"
+        if key > 0:
+            try:
+                container.seek(round((index.origin + index.seconds[key]) / stream.time_base), stream=stream)
+            except FFmpegError:
+                return
+        for count, frame in enumerate(decode(container, stream)):
+            timed = index.timed and frame.pts is not None
+            yield frame, frame.pts * float(stream.time_base) - index.origin if timed else count / float(index.fps)
+
+    def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int]]:
+        """From the first frame: how it is turned, its coded (width, height) and its (height, width) as shown."""
+        head = next(self._decode(self._first), None)
+        if head is None:
+            raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
+        frame, turn = head[0], Turn.of(head[0])
+        shown = (frame.height, frame.width)
+        return turn, (frame.width, frame.height), shown[::-1] if turn.transpose else shown
+
+    def _picture(self, frame: VideoFrame) -> np.ndarray:
+        width, height = self._size  # of the first frame: some screen recordings change theirs
+        matrix = swscale_matrix(int(frame.colorspace), frame.width, frame.height)
+        colour = {"src_colorspace": matrix, "src_color_range": frame.color_range or None, "interpolation": ACCURATE}
+        return self._turn(self._reformatter.reformat(frame, width, height, "rgb24", **colour).to_ndarray())
+
+
+def cut(index: FrameIndex, start: float, duration: float | None, path: Path) -> tuple[int, int]:
+    """The first frame from `start` on, and one past the last before `start + duration`."""
+    if not len(index):
+        raise InputError(f"{path} has no video frames: it is cut off or damaged")
+    first = int(np.searchsorted(index.seconds, start - CUT_SLACK))
+    if first == len(index):
+        end = float(index.seconds[-1]) + index.shown(len(index) - 1)
+        raise InputError(f"got start {start:g} s, but {path} ends at {end:.2f} s; start earlier")
+    if duration is None:
+        return first, len(index)
+    stop = int(np.searchsorted(index.seconds, start + duration - CUT_SLACK))
+    return first, max(stop, first + 1)
+
+
+def in_chunks(frames: Iterator[tuple[np.ndarray, float]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Gather single frames into chunks of at most `size`."""
+    while group := list(islice(frames, size)):
+        yield _stack(group)
+
+
+def _stack(group: list[tuple[np.ndarray, float]]) -> tuple[Tensor, Tensor]:
+    """Empties `group`, so that nothing but the caller holds the pictures."""
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in group]))
+    times = torch.tensor([seconds for _, seconds in group], dtype=torch.float64)
+    group.clear()
+    return pictures, times

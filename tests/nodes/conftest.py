@@ -108,7 +108,5 @@ def clip(host: Host) -> SimpleNamespace:
         "model": NAMES["appearance"],
     }
     c.crops, c.crop_mask = host.run("MyTalkAppearanceVAE", images=c.images, **c.painted)
-    c.frames, c.mask = host.run(
-        "MyTalkPasteBack", images=c.images, crops=c.crops, crop_mask=c.crop_mask, track=c.track
-    )
+    c.frames, c.mask = host.run("MyTalkPasteBack", images=c.images, crops=c.crops, crop_mask=c.crop_mask, track=c.track)
     return c

@@ -38,11 +38,16 @@ def test_audio_may_be_any_mapping(border) -> None:
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32])
 def test_integer_samples_become_fractions_of_full_scale(border, kind: torch.dtype) -> None:
     half = torch.full((1, 1, 10), torch.iinfo(kind).max // 2, dtype=kind)
-    assert border.read_audio({"waveform": half, "sample_rate": 8000}).waveform.mean().item() == pytest.approx(0.5, abs=1e-4)
+    assert border.read_audio({"waveform": half, "sample_rate": 8000}).waveform.mean().item() == pytest.approx(
+        0.5, abs=1e-4
+    )
 
 
 def test_half_precision_audio_is_read_as_float32(border) -> None:
-    assert border.read_audio({"waveform": torch.zeros(1, 1, 10).half(), "sample_rate": 8000}).waveform.dtype == torch.float32
+    assert (
+        border.read_audio({"waveform": torch.zeros(1, 1, 10).half(), "sample_rate": 8000}).waveform.dtype
+        == torch.float32
+    )
 
 
 @pytest.mark.parametrize("audio", [None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16_000}])

@@ -1,0 +1,202 @@
+"""`sync`: a video file and a speech file in, a video file out. Streams; memory does not grow with the length.
+
+    m source frames   f output frames
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .appearance.model import AppearanceModel, load_appearance
+from .checkpoints import find_weights
+from .devices import pick_device, pick_dtype
+from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
+from .landmarks.tracker import FaceLandmarker
+from .motion.generate import MotionOptions, speak
+from .motion.identity import IdentityExtractor, identity_tokens, load_identity
+from .motion.model import MotionModel, check_needs, load_motion
+from .output import check_output
+from .pipeline import geometry, render_clip, select_references
+from .speech.audio import Audio, fit_audio, read_audio, speech_16k
+from .speech.features import SpeechFeatures, load_speech_encoder
+from .video.reader import VideoReader
+from .video.timing import FittedReader, fit_frames
+from .video.writer import SUFFIXES, VideoWriter
+
+logger = logging.getLogger(__name__)
+StageProgress = Callable[[str, int, int], None]
+STAGES = ("face", "motion", "references", "picture")
+CHUNK = 8  # frames in flight
+BANK = 32  # references to retrieve from
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Everything a user may choose. `face`, `length_mode`: see `parse_choice` and `fit_frames`.
+
+    `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones. Names of
+    weights are shipped names or paths.
+    """
+
+    seed: int = 0
+    steps: int = 25
+    face: str = "largest"
+    start: float = 0.0
+    duration: float | None = None
+    length_mode: str = "auto"
+    references: str = "retrieved"
+    strength: float = 1.0
+    speech_encoder: str = "speech_small"
+    identity: str = "identity_small"
+    motion: str = "motion_small"
+    appearance: str = "appearance_small"
+    device: str = "auto"
+    dtype: str = "auto"
+    crf: int = 14
+
+
+@dataclass
+class Models:
+    """The five networks of the pipeline, on their device."""
+
+    landmarker: FaceLandmarker
+    speech: SpeechFeatures
+    identity: IdentityExtractor
+    motion: MotionModel
+    appearance: AppearanceModel
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[name] = round(perf_counter() - start, 3)
+
+
+def load_models(options: SyncOptions) -> Models:
+    """Load and check all weights; raises InputError, before any long work, when one is missing or does not fit."""
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
+    for name, kind in ((options.identity, "identity"), (options.motion, "motion"), (options.appearance, "appearance")):
+        find_weights(name, kind)
+    speech, identity = load_speech_encoder(options.speech_encoder, device), load_identity(options.identity, device)
+    motion = load_motion(options.motion, device)
+    check_needs(motion, speech, identity)
+    appearance = load_appearance(options.appearance, device).to(dtype)
+    return Models(load_face_landmarker(device), speech, identity, motion, appearance)
+
+
+def sync_video(
+    video: str | Path,
+    speech: str | Path,
+    out: str | Path,
+    options: SyncOptions | None = None,
+    progress: StageProgress | None = None,
+) -> dict[str, Any]:
+    """Re-speak the mouth in `video` with `speech` (a sound or video file) and write `out`; returns a report.
+
+    The frame rate, size and every pixel outside the mask are the source's; frames without a usable face pass
+    through. Raises InputError for bad input, before any long work where possible; nothing half-written is left.
+    """
+    options = options or SyncOptions()
+    choice, out = parse_choice(options.face), check_output(out, SUFFIXES)
+    reader = VideoReader(video, options.start, options.duration)
+    audio = read_audio(speech)
+    fit_frames(reader.info.frames, float(reader.info.fps), audio.duration, options.length_mode)
+    models, watch = load_models(options), Stopwatch()
+    with watch.stage("face"):
+        face_progress = _stage(progress, "face")
+        track = track_faces(reader.chunks(CHUNK), models.landmarker, choice, face_progress, reader.info.frames)
+    index = fit_frames(len(track), float(reader.info.fps), audio.duration, options.length_mode)
+    source = FittedReader(reader, index)
+    track, original = fit_track(track, index, source.times), track
+    audio = fit_audio(audio, float(source.times[-1]) + 1 / float(reader.info.fps))
+    with watch.stage("motion"):
+        spoken = speak_track(models, track, audio, options, _stage(progress, "motion"))
+    with watch.stage("references"):
+        fixed = options.references == "fixed"
+        count = models.appearance.params.references if fixed else BANK
+        place = geometry(original)
+        bank = select_references(reader, original, place, count, fixed, _stage(progress, "references"))
+    with watch.stage("picture"):
+        place = geometry(track, spoken)
+        info = reader.info
+        with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
+            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, _stage(progress, "picture"))
+            for frames, times, _ in parts:
+                writer.write(frames, times)
+    return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds)
+
+
+def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
+    """The track of the output's timeline: rows `index (f,)` of the source's, shown at `times (f,)`."""
+    filled = None if track.filled is None else track.filled[index]
+    return track.replace(points=track.points[index], found=track.found[index], times=times, filled=filled)
+
+
+def speak_track(
+    models: Models, track: FaceTrack, audio: Audio, options: SyncOptions, progress: Callable[[int, int], None] | None
+) -> FaceTrack:
+    """Speech features, identity and motion: the track with a lower face that speaks `audio`."""
+    with torch.inference_mode():
+        features = models.speech(speech_16k(audio))
+    tokens = identity_tokens(models.identity, track)
+    motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
+    return speak(models.motion, track, features, tokens, motion, progress)
+
+
+def report(
+    video: str | Path,
+    speech: str | Path,
+    out: Path,
+    options: SyncOptions,
+    reader: VideoReader,
+    track: FaceTrack,
+    references: Tensor,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What was done, in plain JSON: which frames were spoken, interpolated or passed through, and the time spent."""
+    return {
+        "video": str(video),
+        "speech": str(speech),
+        "out": str(out),
+        "frames": len(track),
+        "fps": float(reader.info.fps),
+        "size": [reader.info.width, reader.info.height],
+        "face": {
+            "found": int(track.found.sum()),
+            "interpolated": int((track.usable & ~track.found).sum()),
+            "passed_through": spans(~track.usable),
+        },
+        "references": references.tolist(),
+        "options": asdict(options),
+        "seconds": seconds,
+    }
+
+
+def spans(flags: Tensor) -> list[list[int]]:
+    """First and last index of every run of true values."""
+    edges = torch.cat([flags.new_zeros(1), flags, flags.new_zeros(1)]).int().diff()
+    starts, stops = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0] - 1
+    return torch.stack([starts, stops], 1).tolist()
+
+
+def _stage(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)

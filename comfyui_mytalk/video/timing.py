@@ -1,0 +1,122 @@
+"""When speech and video differ in length: which source frame is shown when, served in bounded memory.
+
+    f output frames   m source frames
+
+Modes of `fit_frames`:
+    auto      longer speech: as pingpong; shorter speech: as pad. Nothing that was given is lost. The default.
+    trim      the shorter of both
+    loop      as long as the speech; the video starts again
+    pingpong  as long as the speech; the video runs backwards, then forwards again: no jumps
+    hold      as long as the speech; the last frame stays
+    pad       as long as the video; speech is cut, or followed by silence
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .reader import SAME, VideoReader, in_chunks
+
+MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
+SEGMENT_BYTES = 128 * 2**20  # of decoded pictures that running backwards may hold
+
+
+def fit_frames(frames: int, fps: float, seconds: float, mode: str = "auto") -> Tensor:
+    """Source frame `(f,)` int64 shown at each output frame, for a video of `frames` and speech of `seconds`.
+
+    Raises InputError for an unknown mode, or when nothing is left.
+    """
+    if mode not in MODES:
+        raise InputError(f"got length mode {mode!r}, expected {', '.join(MODES)}")
+    spoken = math.ceil(seconds * float(fps) - 1e-6)
+    if mode == "auto":
+        mode = "pingpong" if spoken > frames else "pad"
+    count = {"trim": min(frames, spoken), "pad": frames}.get(mode, spoken)
+    if frames < 1 or count < 1:
+        raise InputError(f"got a video of {frames} frames and {seconds:g} s of speech, expected some of both")
+    index = torch.arange(count)
+    if mode == "loop":
+        return index % frames
+    if mode == "pingpong":
+        index = index % max(2 * frames - 2, 1)
+        return torch.minimum(index, 2 * frames - 2 - index)
+    return index.clamp(max=frames - 1)
+
+
+def fit_times(index: Tensor, times: Tensor, fps: float) -> Tensor:
+    """Seconds `(f,)` at which the frames of `index` are shown, from the source's own `times (m,)`.
+
+    Neighbours keep their real distance, in both directions; jumps and held frames take `1 / fps`.
+    """
+    step = (times[index[1:]] - times[index[:-1]]).abs()
+    step = torch.where((index[1:] - index[:-1]).abs() == 1, step, torch.full_like(step, 1 / float(fps)))
+    return torch.cat([times.new_zeros(1), step.cumsum(0)])
+
+
+class FittedReader:
+    """The frames `index (f,)` of a video as a video of its own: any order, the same `chunks`, bounded memory.
+
+    Backward runs are decoded in segments that fit into `SEGMENT_BYTES`. There are always `f` frames: where a damaged
+    file yields fewer than its index says, the frame before is held.
+    """
+
+    def __init__(self, reader: VideoReader, index: Tensor) -> None:
+        self.reader, self.index = reader, index
+        self.times = fit_times(index, reader.times, reader.info.fps)
+        self.segment = max(SEGMENT_BYTES // (reader.info.width * reader.info.height * 3), 1)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; only one chunk is held."""
+        yield from in_chunks(zip(self._pictures(), self.times.tolist(), strict=True), size)
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        last = None
+        for run in runs(self.index.tolist()):
+            for picture in self._run(run):
+                last = last if picture is None else picture
+                yield last
+
+    def _run(self, run: list[int]) -> Iterator[np.ndarray | None]:
+        if run[-1] < run[0]:
+            yield from self._backward(run[0], run[-1])
+        elif run[-1] > run[0]:
+            yield from self._forward(run[0], run[-1] + 1)
+        else:
+            yield from list(self._forward(run[0], run[0] + 1)) * len(run)
+
+    def _backward(self, first: int, last: int) -> Iterator[np.ndarray | None]:
+        for stop in range(first + 1, last, -self.segment):
+            held = list(self._forward(max(stop - self.segment, last), stop))
+            while held:
+                yield held.pop()
+
+    def _forward(self, start: int, stop: int) -> Iterator[np.ndarray | None]:
+        frames = self.reader.frames(start, stop)
+        ahead = next(frames, None)
+        for due in self.reader.times[start:stop].tolist():
+            picture = None
+            while ahead is not None and ahead[1] <= due + SAME:
+                picture, ahead = ahead[0], next(frames, None)
+            yield picture
+
+
+def runs(index: Sequence[int]) -> Iterator[list[int]]:
+    """Split into stretches with a constant step of 1, -1 or 0."""
+    run: list[int] = []
+    for frame in index:
+        step = frame - run[-1] if run else 0
+        if run and (abs(step) > 1 or (len(run) > 1 and step != run[1] - run[0])):
+            yield run
+            run = []
+        run.append(frame)
+    if run:
+        yield run

@@ -1,0 +1,68 @@
+"""Detector and mesh give what MediaPipe gives."""
+
+import numpy as np
+import torch
+
+from comfyui_mytalk.checkpoints import find_weights, load_checkpoint
+from comfyui_mytalk.landmarks.crop import crop_regions
+from comfyui_mytalk.landmarks.detector import tiles
+
+
+def mesh_each(landmarker, frames):
+    with torch.inference_mode():
+        regions = torch.stack([faces[0, :4] for faces in landmarker.detector(frames)])
+        return landmarker.mesh(frames, torch.arange(len(frames)), regions)
+
+
+def distance(points, stored):
+    return np.linalg.norm(points.numpy()[..., :2] - stored[..., :2], axis=-1)
+
+
+def test_still_face_is_where_mediapipe_puts_it(landmarker, astronaut, stored):
+    points, presence = mesh_each(landmarker, astronaut[None])
+    error = distance(points[0], stored["still"])
+    assert error.mean() < 0.01 and error.max() < 0.05
+    assert np.abs(points[0, :, 2].numpy() - stored["still"][:, 2]).mean() < 0.05
+    assert presence[0] > 0.99
+
+
+def test_moving_face_is_where_mediapipe_puts_it(landmarker, moving, stored):
+    points, _ = mesh_each(landmarker, moving)
+    assert distance(points, stored["moving"]).mean() < 0.05
+
+
+def test_half_a_batch_gives_the_same_points(landmarker, moving):
+    whole, _ = mesh_each(landmarker, moving[:4])
+    half, _ = mesh_each(landmarker, moving[2:4])
+    assert (whole[2:] - half).abs().max() < 1e-3
+
+
+def test_weights_are_stored_as_in_the_original():
+    checkpoint = load_checkpoint(find_weights("face_landmarks", "face"), "face")
+    assert {value.dtype for value in checkpoint.state.values()} == {torch.float16}
+    assert sum(value.numel() for key, value in checkpoint.state.items() if key.startswith("detector.")) > 100_000
+    assert checkpoint.info["licence"] == "Apache-2.0"
+
+
+def test_whole_pixel_crop_is_the_picture(astronaut):
+    region = torch.tensor([[100.0, 80.0, 64.0, 0.0]])
+    crop = crop_regions(astronaut[None], torch.tensor([0]), region, 64, "edge")
+    assert torch.equal(crop[0].permute(1, 2, 0).byte(), astronaut[48:112, 68:132])
+
+
+def test_outside_is_black_or_the_border(astronaut):
+    region = torch.tensor([[0.0, 256.0, 64.0, 0.0]])
+    black, edge = (crop_regions(astronaut[None], torch.tensor([0]), region, 64, o)[0] for o in ("black", "edge"))
+    assert black[:, :, :32].max() == 0
+    assert torch.equal(edge[:, :, 0], edge[:, :, 32]) and torch.equal(black[:, :, 32:], edge[:, :, 32:])
+
+
+def test_a_space_suit_is_no_face(landmarker, astronaut):
+    assert [len(faces) for faces in landmarker.detector(astronaut[None, 330:490, 40:200])] == [0]
+
+
+def test_tiles_cover_the_frame():
+    windows = tiles(720, 1280)
+    for x, y in ((1, 1), (1279, 1), (640, 719), (1279, 719), (500, 300)):
+        reach = (windows[:, :2] - torch.tensor([x, y])).abs().amax(1)
+        assert all((reach[windows[:, 2] == side] <= side / 2).any() for side in windows[:, 2].unique())

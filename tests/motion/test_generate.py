@@ -1,0 +1,179 @@
+"""Generation and `speak` with untrained tiny networks: everything that must hold for any weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.landmarks.canonical import to_canonical
+from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.motion.generate import MotionOptions, fit_length, generate_motion, resample, speak
+from comfyui_mytalk.motion.identity import IdentityExtractor, identity_tokens
+from comfyui_mytalk.motion.model import MotionModel
+from comfyui_mytalk.motion.params import IdentityParams, MotionParams
+from tests.synthetic_clips import talking_points
+
+PARAMS = MotionParams(
+    speech_in=6, speech_dim=8, speech_layers=1, speech_heads=2, speech_ffn=16, dim=16, layers=2, heads=2, ffn=16,
+    identity_dim=4, frames=20, overlap=6, relative=True, components=5, rotary=True,
+)  # fmt: skip
+FAST = MotionOptions(steps=4)
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionModel:
+    torch.manual_seed(0)
+    model = MotionModel(PARAMS).eval()
+    model.from_channels.mul_(0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def extractor() -> IdentityExtractor:
+    torch.manual_seed(0)
+    return IdentityExtractor(IdentityParams(width=16, layers=2, dim=4)).eval()
+
+
+def conditions(frames: int) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    shapes = {"features": (2 * frames, 6), "upper": (frames, 103, 2), "identity": (3, 4), "reference": (8, 180, 2)}
+    return {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+
+
+def make_track(frames: int, fps: float = 25.0, start: float = 0.0) -> FaceTrack:
+    points, times = talking_points(frames, fps)
+    return FaceTrack(points, torch.ones(frames, dtype=torch.bool), times + start, (256, 256))
+
+
+def features_for(track: FaceTrack, fps: float) -> Tensor:
+    frames = -(-len(track) * 25 // int(fps)) if fps > 1 else 1
+    return torch.randn(2 * max(frames, 1), 6, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("frames", [1, 20, 47, 90])
+def test_window_batch_bounds_memory_only(model: MotionModel, frames: int) -> None:
+    results = [generate_motion(model, **conditions(frames), options=replace(FAST, window_batch=n)) for n in (1, 3, 8)]
+    assert results[0].shape == (frames, 180, 2)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [FAST, replace(FAST, eta=1.0), replace(FAST, sampler="ddpm")])
+def test_a_seed_gives_one_result(model: MotionModel, options: MotionOptions) -> None:
+    given = conditions(30)
+    first = generate_motion(model, **given, options=options)
+    torch.manual_seed(99)
+    assert torch.equal(generate_motion(model, **given, options=options), first)
+    assert not torch.allclose(generate_motion(model, **given, options=replace(options, seed=1)), first)
+
+
+def test_strength_scales_the_motion_about_the_resting_face(model: MotionModel) -> None:
+    given = conditions(10)
+    rest = given["reference"].mean(0)
+    full, half, none = (generate_motion(model, **given, options=replace(FAST, strength=s)) for s in (1, 0.5, 0))
+    torch.testing.assert_close(half - rest, 0.5 * (full - rest), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(none, rest.expand_as(none), atol=1e-6, rtol=0)
+
+
+def test_guidance_changes_the_result_and_one_is_off(model: MotionModel) -> None:
+    given = conditions(10)
+    plain = generate_motion(model, **given, options=FAST)
+    assert torch.equal(generate_motion(model, **given, options=replace(FAST, guidance=1.0)), plain)
+    assert not torch.allclose(generate_motion(model, **given, options=replace(FAST, guidance=3.0)), plain)
+
+
+def test_no_seam_where_windows_meet(model: MotionModel) -> None:
+    """Constant speech: the step from frame to frame is nowhere larger than inside a window."""
+    given = conditions(120)
+    given["features"] = given["features"][:1].expand(240, -1)
+    steps = generate_motion(model, **given, options=MotionOptions(steps=10)).diff(dim=0).norm(dim=-1).mean(1)
+    seams = torch.cat([steps[start : start + PARAMS.overlap] for start in range(14, 100, 14)])
+    assert seams.mean() < 1.2 * steps.mean()
+    assert seams.max() <= steps.quantile(0.98) * 1.5
+
+
+def test_progress_counts_steps_and_can_cancel(model: MotionModel) -> None:
+    seen = []
+    generate_motion(model, **conditions(5), options=FAST, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    def cancel(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_motion(model, **conditions(5), options=FAST, progress=cancel)
+
+
+def test_bad_conditions_are_named(model: MotionModel) -> None:
+    given = conditions(10)
+    with pytest.raises(InputError, match="speech features 7 wide.*expect 6"):
+        generate_motion(model, **{**given, "features": torch.randn(20, 7)})
+    with pytest.raises(InputError, match="identity tokens 9 wide.*expect 4"):
+        generate_motion(model, **{**given, "identity": torch.randn(3, 9)})
+    with pytest.raises(InputError, match="sampler 'euler'"):
+        MotionOptions(sampler="euler")
+
+
+@pytest.mark.parametrize("fps", [16, 24, 25, 30, 60])
+@pytest.mark.parametrize("frames", [1, 37])
+def test_speak_moves_the_lower_face_only(
+    model: MotionModel, extractor: IdentityExtractor, fps: int, frames: int
+) -> None:
+    track = make_track(frames, fps, start=3.2)
+    spoken = speak(model, track, features_for(track, fps), identity_tokens(extractor, track), FAST)
+    rest = torch.ones(478, dtype=torch.bool)
+    rest[landmark_set("generated")] = False
+    assert torch.equal(spoken.points[:, rest], track.points[:, rest])
+    assert torch.equal(spoken.pose.rotation, track.pose.rotation)
+    assert torch.equal(spoken.times, track.times) and spoken.size == track.size
+    assert ((spoken.points - track.points)[:, ~rest].norm(dim=-1).amax(1) > 0.1).all()
+
+
+def test_unusable_frames_stay_as_they_are(model: MotionModel, extractor: IdentityExtractor) -> None:
+    track = make_track(40)
+    found = track.found.clone()
+    found[10:20] = False
+    points = track.points.clone()
+    points[10:20] = -1000.0
+    broken = track.replace(points=points, found=found)
+    tokens = identity_tokens(extractor, track)
+    spoken = speak(model, broken, features_for(track, 25), tokens, FAST)
+    assert torch.equal(spoken.points[10:20], points[10:20])
+    assert (spoken.points[found] != points[found]).any(-1).any(-1).all()
+    assert spoken.points[found].abs().max() < 1000
+    with pytest.raises(InputError, match="no usable face"):
+        speak(model, track.replace(found=torch.zeros(40, dtype=torch.bool)), features_for(track, 25), tokens, FAST)
+
+
+def test_speak_puts_the_generated_shape_at_the_heads_pose(model: MotionModel, extractor: IdentityExtractor) -> None:
+    """At 25 fps nothing is interpolated: back in the canonical frame, x and y are exactly what was generated."""
+    track = make_track(30)
+    tokens, features = identity_tokens(extractor, track), features_for(track, 25)
+    lower = landmark_set("generated")
+    still = speak(model, track, features, tokens, replace(FAST, strength=0.0))
+    canonical = to_canonical(still.points, still.pose)[:, lower, :2]
+    torch.testing.assert_close(canonical, canonical[:1].expand_as(canonical), atol=1e-3, rtol=0)
+
+
+def test_speech_of_another_length_is_refused() -> None:
+    times = torch.arange(50, dtype=torch.float64) / 25
+    assert len(fit_length(torch.randn(104, 6), times)) == len(fit_length(torch.randn(96, 6), times)) == 100
+    with pytest.raises(InputError, match="1.80 s of speech for 2.00 s of video"):
+        fit_length(torch.randn(90, 6), times)
+
+
+def test_resampling_is_exact_on_constants_and_samples_and_never_overshoots() -> None:
+    times = torch.arange(30, dtype=torch.float64) / 29.97
+    at = torch.linspace(-0.1, 1.2, 77, dtype=torch.float64)
+    constant = torch.full((30, 2, 3), 1.234)
+    assert torch.equal(resample(constant, times, at), constant[:1].expand(77, -1, -1))
+    values = torch.randn(30, 4)
+    torch.testing.assert_close(resample(values, times, times), values)
+    closed = values.clamp(min=0)
+    assert resample(closed, times, at).min() >= 0
+    assert torch.equal(resample(values[:1], times[:1], at), values[:1].expand(77, -1))

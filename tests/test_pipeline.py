@@ -1,0 +1,97 @@
+"""The steps together, on a moving portrait: what must stay bit-identical, and what must not depend on chunking."""
+
+import pytest
+import torch
+from skimage import data
+
+from comfyui_mytalk import pipeline
+from comfyui_mytalk.appearance.model import AppearanceModel
+from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def frames() -> torch.Tensor:
+    """`(f, h, w, 3)` uint8: a portrait that drifts by two pixels a frame."""
+    picture = torch.from_numpy(data.astronaut()[:320, 60:380].copy())
+    return torch.stack([picture.roll((2 * i, 2 * i), (0, 1)) for i in range(FRAMES)])
+
+
+@pytest.fixture(scope="module")
+def track(frames) -> FaceTrack:
+    source = pipeline.TensorSource(frames, 25)
+    return track_faces(source.chunks(4), load_face_landmarker("cpu"))
+
+
+@pytest.fixture(scope="module")
+def model() -> AppearanceModel:
+    """Random weights: what is tested here holds for any picture that the network may draw."""
+    torch.manual_seed(0)
+    return AppearanceModel(PRESETS["small"]).eval()
+
+
+def open_mouth(track: FaceTrack, pixels: float = 6.0) -> FaceTrack:
+    points = track.points.clone()
+    points[:, [14, 87, 317, 17, 84, 314, 152, 148, 377], 1] += pixels
+    return track.replace(points=points)
+
+
+def render(model, frames, track, spoken, chunk=8, fps=25.0):
+    source, place = pipeline.TensorSource(frames, fps), pipeline.geometry(track, spoken)
+    bank = pipeline.select_references(source, track, place, 4)
+    parts = list(pipeline.render_clip(model, source, spoken, place, bank, chunk))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def test_only_the_lower_face_changes(model, frames, track):
+    out, times, mask = render(model, frames, track, open_mouth(track))
+    changed = (out != frames).any(-1)
+    rows = changed.any(2)
+    nose = track.points[:, 2, 1]  # just under the nose tip
+    for frame in range(FRAMES):
+        top = rows[frame].nonzero()[0].item()
+        assert top > nose[frame] - 6, "pixels above the nose base changed"
+        assert 0.01 < changed[frame].float().mean() < 0.25
+    assert times.tolist() == pytest.approx([i / 25 for i in range(FRAMES)])
+    assert mask.amax() == 1
+
+
+def test_the_result_does_not_depend_on_the_chunk_size(model, frames, track):
+    whole, _, _ = render(model, frames, track, open_mouth(track), chunk=FRAMES)
+    single, _, _ = render(model, frames, track, open_mouth(track), chunk=1)
+    assert (whole.int() - single.int()).abs().max() <= 1  # convolutions round differently per batch size
+
+
+def test_frames_without_a_usable_face_pass_through(model, frames, track):
+    found = track.found.clone()
+    found[2:4] = False
+    lost = track.replace(found=found, filled=torch.zeros_like(found))
+    out, _, mask = render(model, frames, lost, open_mouth(lost))
+    assert torch.equal(out[2:4], frames[2:4])
+    assert mask[2:4].amax() == 0
+    assert not torch.equal(out[1], frames[1])
+
+
+def test_the_mask_does_not_move_with_the_mouth(track):
+    place = pipeline.geometry(track)
+    for pixels in (3.0, 9.0):
+        moved = pipeline.Geometry(open_mouth(track, pixels).pose, open_mouth(track, pixels).transform, place.extent)
+        assert torch.equal(place.mask(256), moved.mask(256))
+
+
+def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
+    place = pipeline.geometry(track)
+    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 3, fixed=True)
+    references = bank.gather(pipeline.reference_schedule(bank, track, place, 3))
+    pictures = (frames.float() / 255) ** 1.01  # values that are no multiples of 1/255
+    out, _ = pipeline.render_frames(model, pictures, place, track.points, references, track.usable)
+    assert (out == pictures).all(-1).float().mean() > 0.7
+    assert out.dtype == torch.float32 and out.min() >= 0 and out.max() <= 1
+
+
+def test_one_frame_is_enough(model, frames, track):
+    one = track.replace(points=track.points[:1], found=track.found[:1], times=track.times[:1], filled=None)
+    out, _, _ = render(model, frames[:1], one, open_mouth(one))
+    assert out.shape == frames[:1].shape

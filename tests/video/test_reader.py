@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import struct
+import weakref
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.video.reader import VideoReader
+
+NTSC = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25), Fraction(60000, 1001), Fraction(12)]
+S16 = 1 << 16  # 1.0 in a display matrix
+
+
+def read(reader: VideoReader, size: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    frames, times = zip(*reader.chunks(size), strict=True)
+    return torch.cat(frames), torch.cat(times)
+
+
+@pytest.mark.parametrize("rate", NTSC, ids=str)
+def test_constant_rate_and_times_are_exact(clip, number, rate):
+    reader = VideoReader(clip(rate=rate))
+    frames, times = read(reader)
+    assert reader.info.fps == rate
+    assert [number(frame) for frame in frames] == list(range(40))
+    torch.testing.assert_close(
+        times, torch.arange(40, dtype=torch.float64) / float(rate), rtol=0, atol=1e-9, check_dtype=False
+    )
+    assert reader.info.duration == pytest.approx(40 / rate, abs=1e-6)
+
+
+def test_matroska_rounds_times_to_milliseconds_but_not_the_rate(clip):
+    reader = VideoReader(clip("clip.mkv", rate=Fraction(24000, 1001)))
+    assert reader.info.fps == Fraction(24000, 1001)
+    expected = torch.arange(40) * 1001 / 24000
+    torch.testing.assert_close(read(reader)[1], expected, rtol=0, atol=6e-4, check_dtype=False)
+
+
+def test_variable_times_are_the_real_ones(clip, number):
+    pts = np.cumsum([0] + [20, 55, 33, 33, 90] * 6).tolist()
+    reader = VideoReader(clip(frames=len(pts), rate=30, pts=pts, time_base=Fraction(1, 1000)))
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(len(pts)))
+    torch.testing.assert_close(times, torch.tensor(pts) / 1000, rtol=0, atol=1e-4, check_dtype=False)
+    torch.testing.assert_close(reader.times, times, rtol=0, atol=1e-9)
+    assert float(reader.info.fps) == pytest.approx((len(pts) - 1) / (pts[-1] / 1000), rel=1e-3)
+
+
+@pytest.mark.parametrize("begin", [0, 1, 11, 12, 13, 25, 39])
+def test_a_cut_begins_with_exactly_the_frame_asked_for(clip, number, begin):
+    rate = Fraction(24000, 1001)
+    reader = VideoReader(clip(rate=rate), start=float(begin / rate), duration=float(5 / rate))
+    frames, times = read(reader)
+    wanted = list(range(begin, min(begin + 5, 40)))
+    assert [number(frame) for frame in frames] == wanted
+    assert len(reader) == reader.info.frames == len(wanted)
+    assert times[0] == 0
+    assert reader.offset == pytest.approx(begin / rate, abs=1e-9)
+
+
+def test_start_between_frames_takes_the_next(clip, number):
+    reader = VideoReader(clip(), start=0.41)
+    assert number(read(reader)[0][0]) == 11
+    assert reader.offset == pytest.approx(0.44)
+
+
+def test_reading_again_and_in_other_chunks_gives_the_same(clip):
+    reader = VideoReader(clip())
+    first, again, single = read(reader, 7), read(reader, 7), read(reader, 1)
+    for other in (again, single):
+        assert torch.equal(first[0], other[0])
+        assert torch.equal(first[1], other[1])
+
+
+def test_chunks_are_not_kept(clip):
+    alive: list[weakref.ref] = []
+    for frames, _ in VideoReader(clip()).chunks(4):
+        assert sum(ref() is not None for ref in alive) == 0
+        alive.append(weakref.ref(frames))
+        del frames
+    assert len(alive) == 10
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((0, S16, -S16, 0), lambda x: np.rot90(x, -1)),  # a phone held upright
+        ((-S16, 0, 0, -S16), lambda x: np.rot90(x, 2)),
+        ((0, -S16, S16, 0), lambda x: np.rot90(x, 1)),
+        ((-S16, 0, 0, S16), np.fliplr),  # a front camera
+    ],
+    ids=["90", "180", "270", "mirror"],
+)
+def test_display_matrix_is_honoured(clip, matrix, shown):
+    coded = np.zeros((48, 64, 3), np.uint8)
+    coded[:24, :32], coded[:24, 32:], coded[24:, :32] = (250, 20, 20), (20, 250, 20), (20, 20, 250)
+    path = clip(pictures=[coded] * 3)
+    data = path.read_bytes()
+    a, b, c, d = matrix
+    identity, turned = ((x, y, 0, z, w, 0) for x, y, z, w in ((S16, 0, 0, S16), (a, b, c, d)))
+    start = data.index(struct.pack(">6i", *identity), data.index(b"tkhd"))
+    path.write_bytes(data[:start] + struct.pack(">6i", *turned) + data[start + 24 :])
+    reader = VideoReader(path)
+    frame = read(reader)[0][0].numpy()
+    assert frame.shape == shown(coded).shape == (reader.info.height, reader.info.width, 3)
+    assert np.abs(frame.astype(int) - shown(coded)).mean() < 6
+
+
+def test_a_raw_stream_has_times_by_its_rate(clip, number):
+    frames, times = read(VideoReader(clip("clip.h264")))
+    assert [number(frame) for frame in frames] == list(range(40))
+    torch.testing.assert_close(times, torch.arange(40) / 25, check_dtype=False)
+
+
+def test_gif_keeps_its_pauses(tmp_path, picture, number):
+    stills = [Image.fromarray(picture(i)) for i in (1, 2, 4)]
+    stills[0].save(tmp_path / "x.gif", save_all=True, append_images=stills[1:], duration=[100, 300, 200])
+    frames, times = read(VideoReader(tmp_path / "x.gif"))
+    assert [number(frame) for frame in frames] == [1, 2, 4]
+    torch.testing.assert_close(times, torch.tensor([0, 0.1, 0.4]), check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.webp"])
+def test_a_picture_is_a_video_of_one_frame(tmp_path, name):
+    still = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    Image.fromarray(still).save(tmp_path / name, lossless=True)
+    reader = VideoReader(tmp_path / name)
+    frames, times = read(reader)
+    assert reader.info.frames == len(frames) == 1
+    assert times.tolist() == [0]
+    assert np.array_equal(frames[0], still)
+
+
+@pytest.mark.parametrize(("width", "weights"), [(64, (0.299, 0.114)), (1280, (0.2126, 0.0722))])
+@pytest.mark.parametrize("full", [False, True])
+def test_untagged_colours_follow_the_size_as_in_players(tmp_path, width, weights, full):
+    rgb = np.array([200.0, 60.0, 90.0])
+    red, blue = weights
+    luma = red * rgb[0] + (1 - red - blue) * rgb[1] + blue * rgb[2]
+    chroma = np.array([(rgb[2] - luma) / (2 * (1 - blue)), (rgb[0] - luma) / (2 * (1 - red))])
+    coded = [luma, *(chroma + 128)] if full else [16 + luma * 219 / 255, *(chroma * 224 / 255 + 128)]
+    planes = np.stack([np.full((32, width), round(value), np.uint8) for value in coded])
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = width, 32, "yuvj444p" if full else "yuv444p"
+        frame = av.VideoFrame.from_ndarray(planes, format=stream.pix_fmt)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frame = read(VideoReader(tmp_path / "x.mp4"))[0][0].float().mean((0, 1)).numpy()
+    assert np.abs(frame - rgb).max() < 2.5
+
+
+def test_damage_in_the_middle_costs_frames_not_the_run(clip, number, caplog):
+    path = clip(frames=60)
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[middle : middle + 300] = bytes(300)
+    path.write_bytes(data)
+    frames, times = read(VideoReader(path))
+    assert 0 < len(frames) <= 60
+    assert torch.all(times.diff() > 0)
+    assert number(frames[0]) == 0
+
+
+def sound_only(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    return path
+
+
+def test_every_bad_input_is_one_clear_line(tmp_path, clip):
+    good = clip()
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.txt").write_text("not a film " * 99)
+    (tmp_path / "text.mp4").write_text("not a film " * 99)
+    (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    cases = {
+        tmp_path / "none.mp4": "there is no file",
+        tmp_path: "the folder",
+        tmp_path / "empty.mp4": "is empty",
+        tmp_path / "text.txt": "is a text",
+        tmp_path / "text.mp4": "cannot read",
+        tmp_path / "cut.mp4": "cannot read",
+        sound_only(tmp_path / "sound.wav"): "no video",
+    }
+    for path, expected in cases.items():
+        with pytest.raises(InputError, match=expected) as caught:
+            VideoReader(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "expected"), [(9, None, "ends at 1.60 s"), (-1, None, "0 or more"), (0, 0, "more")]
+)
+def test_a_cut_of_nothing_is_refused(clip, start, duration, expected):
+    with pytest.raises(InputError, match=expected):
+        VideoReader(clip(), start, duration)

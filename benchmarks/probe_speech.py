@@ -3,8 +3,9 @@
     python benchmarks/probe_speech.py PREPARED [--encoder speech_small] [--plot out.png]
 
 Prints, for each corpus of the val split and as the mean of corpora, the mean correlation per clip (no lag) of the
-probe's opening with the true one: for the encoder, for log-mel with the same probe, for loudness alone, and for the
-encoder given another clip's speech.
+probe's opening with the true one: for loudness alone and for the encoder and log-mel, each as one feature per frame and
+with context, from clean speech, with white noise 10 dB below it (the probe is fitted on clean speech), and from another
+clip's speech.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from comfyui_mytalk.speech.features import HOP, load_speech_encoder, normalise_loudness
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
-from comfyui_mytalk.training.speech import mouth_opening
+from comfyui_mytalk.training.speech_data import mouth_opening
 
-CONTEXT = (-8, -4, -2, 0, 2, 4, 8)  # features, 20 ms each
-Extractor = Callable[[Tensor], Tensor]
+CONTEXTS = {"frame": (0,), "context": (-8, -4, -2, 0, 2, 4, 8)}  # features, 20 ms each
+PER_CORPUS = 25  # clips to fit on
 
 
 def log_mel(speech: Tensor) -> Tensor:
@@ -41,11 +41,11 @@ def loudness(speech: Tensor) -> Tensor:
     return (frames.square().mean(1, keepdim=True) + 1e-6).log()
 
 
-def at_frames(features: Tensor, clip: PreparedClip) -> np.ndarray:
-    """Features with context, interpolated to the frames with a face `(f, d * len(CONTEXT))`, less their mean."""
+def at_frames(features: Tensor, clip: PreparedClip, context: tuple[int, ...]) -> np.ndarray:
+    """Features with context, interpolated to the frames with a face `(f, d * len(context))`, less their mean."""
     centre = clip.times[clip.found].numpy() * 50 - 0.5
     rows = []
-    for offset in CONTEXT:
+    for offset in context:
         position = (centre + offset).clip(0, len(features) - 1)
         low = np.floor(position).astype(int).clip(0, max(len(features) - 2, 0))
         share = torch.from_numpy(position - low)[:, None].float()
@@ -59,11 +59,13 @@ def target(clip: PreparedClip) -> np.ndarray:
     return opening - opening.mean()
 
 
-def fit(clips: list[PreparedClip], extract: Extractor, penalty: float = 1e-2) -> np.ndarray:
+def fit(
+    clips: list[PreparedClip], features: list[Tensor], context: tuple[int, ...], penalty: float = 0.03
+) -> np.ndarray:
     """Ridge regression of the opening; every clip's deviation is scaled to one, so that no corpus shouts."""
     gram = moment = 0.0
-    for clip in tqdm(clips, desc="fit"):
-        x, y = at_frames(extract(clip.speech), clip), target(clip)
+    for clip, feature in zip(clips, features, strict=True):
+        x, y = at_frames(feature, clip, context), target(clip)
         gram, moment = gram + x.T @ x, moment + x.T @ (y / max(y.std(), 0.05))
     return np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), moment)
 
@@ -93,31 +95,47 @@ def plot(path: str, clips: list[PreparedClip], predicted: list[np.ndarray]) -> N
     figure.savefig(path, dpi=70)
 
 
+def some_of_each_corpus(clips: list[PreparedClip]) -> list[PreparedClip]:
+    groups = defaultdict(list)
+    for clip in clips:
+        groups[clip.corpus].append(clip)
+    return [clip for items in groups.values() for clip in items[:: -(-len(items) // PER_CORPUS)]]
+
+
+def noisy(speech: Tensor, decibels: float) -> Tensor:
+    noise = torch.randn(len(speech), generator=torch.Generator().manual_seed(0))
+    return speech + noise * speech.square().mean().sqrt() * 10 ** (-decibels / 20)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips")
     parser.add_argument("--encoder", default="speech_small")
     parser.add_argument("--plot")
     args = parser.parse_args()
-    encoder = load_speech_encoder(args.encoder)
-    train, val = read_clips(args.clips, "train"), read_clips(args.clips, "val")
-    table = {}
-    for name, extract in (("encoder", encoder), ("log-mel", log_mel)):
-        weights = fit(train, extract)
-        predicted = [at_frames(extract(clip.speech), clip) @ weights for clip in val]
-        table[name] = per_corpus(val, [correlation(p, target(c)) for p, c in zip(predicted, val, strict=True)])
-        if name == "encoder":
-            other = [at_frames(extract(val[i - 7].speech), clip) @ weights for i, clip in enumerate(val)]
-            table["other speech"] = per_corpus(
-                val, [correlation(p, target(c)) for p, c in zip(other, val, strict=True)]
-            )
-            if args.plot:
-                chosen = list(range(0, len(val), max(len(val) // 10, 1)))
-                plot(args.plot, [val[i] for i in chosen], [predicted[i] for i in chosen])
-    energy = [correlation(at_frames(loudness(clip.speech), clip)[:, len(CONTEXT) // 2], target(clip)) for clip in val]
-    table["loudness"] = per_corpus(val, energy)
-    for corpus in table["encoder"]:
-        print(f"{corpus:20s}" + "".join(f"{name} {row[corpus]:6.3f}   " for name, row in table.items()))
+    train, val = some_of_each_corpus(read_clips(args.clips, "train")), read_clips(args.clips, "val")
+    tracks = {"loudness": [at_frames(loudness(clip.speech), clip, (0,))[:, 0] for clip in val]}
+    for name, extract in (("encoder", load_speech_encoder(args.encoder)), ("log-mel", log_mel)):
+        fitted = [extract(clip.speech) for clip in tqdm(train, desc=name)]
+        clean, noise = ([extract(s) for s in (c.speech for c in val)], [extract(noisy(c.speech, 10)) for c in val])
+        for kind, context in CONTEXTS.items():
+            weights = fit(train, fitted, context)
+            probe = [
+                (f"{name} {kind}", clean),
+                (f"{name} {kind} 10 dB", noise),
+                (f"{name} {kind} other", clean[-7:] + clean[:-7]),
+            ]
+            for title, features in probe:
+                tracks[title] = [at_frames(f, clip, context) @ weights for f, clip in zip(features, val, strict=True)]
+    table = {
+        title: per_corpus(val, [correlation(p, target(c)) for p, c in zip(track, val, strict=True)])
+        for title, track in tracks.items()
+    }
+    for title, row in table.items():
+        print(f"{title:28s}" + "  ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
+    if args.plot:
+        chosen = list(range(0, len(val), max(len(val) // 10, 1)))
+        plot(args.plot, [val[i] for i in chosen], [tracks["encoder frame"][i] for i in chosen])
 
 
 if __name__ == "__main__":

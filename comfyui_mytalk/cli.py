@@ -147,8 +147,16 @@ def _add_sync(commands: Any) -> None:
     )
     add("--report", type=Path, metavar="FILE", help="write what was done as JSON")
     add("--quiet", action="store_true", help="no progress bars")
+    add(
+        "--references",
+        choices=("retrieved", "fixed"),
+        default="retrieved",
+        help="mouths shown to the picture network: retrieved per frame, or the paper's three (default %(default)s)",
+    )
+    add("--strength", type=float, default=1.0, metavar="X", help="how far the mouth opens (default %(default)s)")
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
     add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face wav2vec 2.0 folder")
+    add("--identity", default="identity_small", metavar="NAME", help="(default %(default)s)")
     add("--motion", default="motion_small", metavar="NAME", help="(default %(default)s)")
     add("--appearance", default="appearance_small", metavar="NAME", help="(default %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
@@ -156,18 +164,18 @@ def _add_sync(commands: Any) -> None:
 
 
 def sync(args: argparse.Namespace) -> None:
-    """Check what can be checked at once, then run the pipeline."""
+    """Check what can be checked at once, then run it."""
     for path in (args.video, args.speech):
         if path.exists() and args.output.exists() and path.samefile(args.output):
             raise InputError(f"the output {args.output} is the input; choose another name")
     if args.report is not None:
         check_output(args.report)
     check_output(args.output, (".mp4", ".mov", ".m4v", ".mkv"))
-    pipeline = import_module(".pipeline", __package__)
-    names = pipeline.SyncOptions.__dataclass_fields__
-    options = pipeline.SyncOptions(**{name: value for name, value in vars(args).items() if name in names})
+    runner = import_module(".sync", __package__)
+    names = runner.SyncOptions.__dataclass_fields__
+    options = runner.SyncOptions(**{name: value for name, value in vars(args).items() if name in names})
     with StageBars(args.quiet) as bars:
-        report = pipeline.sync_video(args.video, args.speech, args.output, options, bars)
+        report = runner.sync_video(args.video, args.speech, args.output, options, bars)
     if args.report is not None:
         with write_aside(args.report) as aside:
             aside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -71,6 +71,12 @@ class AppearanceVAE(io.ComfyNode):
         return io.NodeOutput(to_host(crops), to_host(mask))
 
 
+def load_model(name: str) -> tuple[AppearanceModel, int]:
+    """The appearance model of that name, and how many pictures it takes at a time."""
+    batch = BATCH.get(device().type, BATCH["cpu"])
+    return network("appearance", name, load_appearance, picture_dtype(), batch * PICTURE_MEMORY), batch
+
+
 def paint(
     images: Tensor,
     track: FaceTrack,
@@ -79,11 +85,10 @@ def paint(
     bank: ReferenceBank,
     name: str,
     progress: Progress,
-    drawings: Tensor | None = None,
+    drawings: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Generated crops `(f, s, s, 3)` and their masks `(f, s, s)`; 0 where there is no usable face."""
-    batch = BATCH.get(device().type, 4)
-    model: AppearanceModel = network("appearance", name, load_appearance, picture_dtype(), batch * PICTURE_MEMORY)
+    model, batch = load_model(name)
     size = model.params.size
     crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
     schedule = reference_schedule(bank, motion, place, model.params.references)
@@ -91,7 +96,7 @@ def paint(
 
     def run(part: slice) -> None:
         index = frames[part]
-        here, drawn = place[index], None if drawings is None else pictures(drawings[index], size)
+        here, drawn = place[index], pictures(drawings[index], size)
         references, points = bank.gather(schedule[index]), here.crop_points(motion.points[index])
         shown = window_mask(model.params, here.mask(size))
         source = sample_affine(pictures(images[index]), here.transform, (size, size))
@@ -108,13 +113,12 @@ def generate(
     points: Tensor,
     mask: Tensor,
     references: GatheredReferences,
-    drawing: Tensor | None,
+    drawing: Tensor,
 ) -> Tensor:
     """One batch on the model's device."""
     to = device()
     references = GatheredReferences(*(tensor.to(to) for tensor in references))
-    drawing = None if drawing is None else drawing.to(to)
-    return render_crops(model, source.to(to), points.to(to), mask.to(to), references, drawing).float().cpu()
+    return render_crops(model, source.to(to), points.to(to), mask.to(to), references, drawing.to(to)).float().cpu()
 
 
 def pictures(images: Tensor, size: int | None = None) -> Tensor:

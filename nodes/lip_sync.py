@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.appearance.blend import frame_mask
+from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from ..comfyui_mytalk.pipeline import geometry
+from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
-from .appearance_vae import paint
+from .appearance_vae import load_model
 from .extract_dense_landmarks import WEIGHTS, describe, extract
-from .host import Progress, field, io, missing_models, read_audio, read_images, schema, to_host, write_audio
+from .host import Progress, field, halving, io, missing_models, read_audio, read_images, schema, to_host, write_audio
 from .identity_embed import embed_identity
 from .inputs import (
     CATEGORY,
@@ -26,7 +29,6 @@ from .inputs import (
 )
 from .landmark_diffusion_sampler import sample_motion
 from .masked_reference_select import select
-from .paste_back import lay_over
 from .wav2vec_features import speech_features
 
 
@@ -114,10 +116,30 @@ class LipSync(io.ComfyNode):
         identity = embed_identity(track, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
         bank = select(images, track, references, reference_count, progress.part(0.4, 0.45))
-        place = geometry(track, motion)
-        crops, crop_mask = paint(images, track, motion, place, bank, appearance_model, progress.part(0.45, 0.9))
-        frames, mask = lay_over(images, crops, crop_mask, place, True, progress.part(0.9, 1.0))
+        frames, mask = render(images, track, motion, bank, appearance_model, progress.part(0.45, 1.0))
         report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
         result = write_audio(speech)
         result["waveform"] = to_host(result["waveform"])
         return io.NodeOutput(to_host(frames), result, to_host(mask), report)
+
+
+def render(
+    images: Tensor, track: FaceTrack, motion: FaceTrack, bank: ReferenceBank, name: str, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Frames like `images (f, h, w, c)` with the mouths of `motion`, and masks `(f, h, w)`.
+
+    Crops go straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
+    """
+    model, batch = load_model(name)
+    place = geometry(track, motion)
+    schedule = reference_schedule(bank, motion, place, model.params.references)
+    frames, masks = images.clone(), torch.zeros(images.shape[:3])
+
+    def run(part: slice) -> None:
+        given, references = images[part, ..., :3].cpu(), bank.gather(schedule[part])
+        new, mask = render_frames(model, given, place[part], motion.points[part], references, motion.usable[part])
+        frames[part, ..., :3] = new.to(frames)
+        masks[part] = frame_mask(mask, place.transform[part], images.shape[1:3])[:, 0]
+
+    halving(run, len(images), batch, progress)
+    return frames, masks

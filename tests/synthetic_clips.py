@@ -57,9 +57,11 @@ def pose(frames: int, pixels_per_cm: float = 10.0) -> Pose:
 
 
 def talking_points(frames: int, fps: float = 25.0, seed: int = 0, width: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Pixels `(f, 478, 3)` and times `(f,)` of a synthetic talking head in a 256 x 256 picture."""
+    """Pixels `(f, 478, 3)`, with detector noise, and times `(f,)` of a talking head in a 256 x 256 picture."""
     times = torch.arange(frames, dtype=torch.float64) / fps
-    return from_canonical(talking(face(width), opening_curve(times, seed)), pose(frames)), times
+    canonical = talking(face(width), opening_curve(times, seed))
+    jitter = torch.randn(canonical.shape, generator=torch.Generator().manual_seed(seed))
+    return from_canonical(canonical + 0.005 * jitter, pose(frames)), times
 
 
 def voice(seconds: float, seed: int) -> Tensor:

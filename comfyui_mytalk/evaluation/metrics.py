@@ -18,6 +18,7 @@ SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al. 2004
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 LIPS = ("lips_outer", "lips_outer_mid", "lips_inner_mid", "lips_inner")
 MAX_LAG = 10  # frames searched to each side
+STILL = 1e-3  # deviation, centimetres, below which a mouth does not move and correlates with nothing
 
 
 def psnr(picture: Tensor, original: Tensor) -> Tensor:
@@ -63,10 +64,11 @@ def identical_share(picture: Tensor, original: Tensor, mask: Tensor) -> float:
 
 
 def correlation(x: Tensor, y: Tensor) -> float:
-    """Pearson correlation of two series `(f,)`; 0 when either does not vary."""
+    """Pearson correlation of two series `(f,)` in centimetres; 0 when either stands still."""
     x, y = x.double() - x.double().mean(), y.double() - y.double().mean()
-    norm = x.norm() * y.norm()
-    return (x @ y / norm).item() if norm > 1e-9 * len(x) else 0.0
+    if min(x.norm(), y.norm()) < STILL * len(x) ** 0.5:
+        return 0.0
+    return (x @ y / (x.norm() * y.norm())).item()
 
 
 def best_lag(series: Tensor, original: Tensor, max_lag: int = MAX_LAG) -> tuple[int, float]:

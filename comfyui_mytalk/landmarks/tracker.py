@@ -86,17 +86,31 @@ class Face:
         self.regions[frame], self.shots[frame] = region, shot
 
     def smooth_region(self, frame: int) -> Tensor | None:
-        """Gaussian mean of the regions around `frame`, none from before or after a jump; None far from any."""
+        """The region at `frame`, fitted to those around it but never across a jump; None far from any."""
         near = [i for i in range(frame - SMOOTH_RADIUS, frame + SMOOTH_RADIUS + 1) if i in self.regions]
         if not near:
             return None
         shot = self.shots[min(near, key=lambda i: abs(i - frame))]
         near = [i for i in near if self.shots[i] == shot]
-        weight = torch.exp(-0.5 * ((torch.tensor(near) - frame) / SMOOTH_SIGMA) ** 2)
         regions = torch.stack([self.regions[i] for i in near])
         parts = torch.cat([regions[:, :3], regions[:, 3:].cos(), regions[:, 3:].sin()], 1)
-        x, y, side, c, s = (weight / weight.sum()) @ parts
+        x, y, side, c, s = smoothing_weights(torch.tensor(near) - frame) @ parts
         return torch.stack([x, y, side, torch.atan2(s, c)])
+
+
+def smoothing_weights(offset: Tensor) -> Tensor:
+    """Weights `(n,)` of values at `offset (n,)` frames for their smooth value at 0: a Gaussian-weighted line.
+
+    In the middle of a shot that is the Gaussian mean; at its ends a mean would lag behind a moving face. A line is
+    not continued beyond the values.
+    """
+    weight = torch.exp(-0.5 * (offset / SMOOTH_SIGMA) ** 2)
+    weight = weight / weight.sum()
+    centre = weight @ offset.float()
+    spread = weight @ (offset - centre) ** 2
+    if spread == 0 or offset.min() > 0 or offset.max() < 0:
+        return weight
+    return weight * (1 - centre * (offset - centre) / spread)
 
 
 def overlaps(a: Tensor, b: Tensor, threshold: float) -> bool:

@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--upper-dropout", type=float, default=0.5, help="share of clips with another moment's upper face"
     )
-    parser.add_argument("--noise", type=float, default=0.02, help="landmark noise on the conditions, cm")
+    parser.add_argument("--noise", type=float, default=0.01, help="landmark noise on the conditions, cm")
     parser.add_argument(
         "--noise-bias", type=float, default=0.5, help="below 1 trains the noisy steps more, where speech decides"
     )
@@ -96,20 +96,17 @@ def fit_coordinates(model: MotionModel, takes: list[Take]) -> None:
     erase = (
         eraser(faces, shapes @ model.to_channels.double()) if model.params.erase_mouth else torch.eye(faces.shape[1])
     )
-    model.upper_map.copy_(erase / faces.std(0))
+    model.upper_map.copy_(erase / (faces @ erase).std())
 
 
 def eraser(given: Tensor, concept: Tensor) -> Tensor:
-    """The linear map `(u, u)` that takes out of `given (n, u)` all that is linearly related to `concept (n, c)`.
+    """The projection `(u, u)` that takes out of `given (n, u)` all that is linearly related to `concept (n, c)`.
 
-    Least-squares concept erasure (Belrose et al. 2023, arXiv 2306.03819, theorem 4.2), for row vectors.
+    Orthogonal to their covariance (Shao et al. 2023, arXiv 2203.07893), so that it never amplifies noise.
     """
-    given, concept = given - given.mean(0), concept - concept.mean(0)
-    value, vector = torch.linalg.eigh(given.T @ given / len(given))
-    value = value.clamp(min=1e-4 * value.max())  # directions of mere noise are not whitened
-    whiten, colour = vector / value.sqrt() @ vector.T, vector * value.sqrt() @ vector.T
-    basis = torch.linalg.svd(whiten @ (given.T @ concept / len(given)), full_matrices=False)[0]
-    return torch.eye(len(value), dtype=given.dtype) - whiten @ basis @ basis.T @ colour
+    covariance = (given - given.mean(0)).T @ (concept - concept.mean(0)) / len(given)
+    basis = torch.linalg.svd(covariance, full_matrices=False)[0]
+    return torch.eye(len(basis), dtype=given.dtype) - basis @ basis.T
 
 
 class MotionLoss:
@@ -184,7 +181,7 @@ def train(
     run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
     start = run.resume(model, optimizer, ema)
     for step in run.steps(start, args.steps):
-        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 300, args.steps, 0.02))
+        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 100, args.steps, 0.02))
         losses = loss_of(sampler.draw(step_rng(args.seed, step)))
         optimizer.zero_grad()
         losses["loss"].backward()

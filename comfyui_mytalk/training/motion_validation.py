@@ -5,7 +5,9 @@ t motion frames   p generated points (180)
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +71,8 @@ def closure_recall(opening: Tensor, truth: Tensor) -> float:
     """Share of the true closures (runs of frames below `CLOSED` after an opening) met within one frame; nan if none."""
     closed = truth < CLOSED
     events = (closed[1:] & ~closed[:-1]).nonzero()[:, 0] + 1
+    if len(events) == 0:
+        return math.nan
     hits = torch.nn.functional.max_pool1d((opening < CLOSED).float()[None], 3, 1, 1)[0]
     return hits[events].mean().item()
 
@@ -96,9 +100,15 @@ def per_corpus(rows: list[tuple[str, dict[str, float]]]) -> dict[str, dict[str, 
     for corpus, figures in rows:
         groups[corpus].append(figures)
     names = rows[0][1]
-    table = {c: {n: float(np.nanmedian([r[n] for r in group])) for n in names} for c, group in sorted(groups.items())}
-    table["mean"] = {n: float(np.nanmean([table[corpus][n] for corpus in groups])) for n in names}
+    table = {c: {n: known(np.median, [r[n] for r in group]) for n in names} for c, group in sorted(groups.items())}
+    table["mean"] = {n: known(np.mean, [table[corpus][n] for corpus in groups]) for n in names}
     return table
+
+
+def known(summary: Callable[[list[float]], float], values: list[float]) -> float:
+    """`summary` of the values that are numbers; nan when none is."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(summary(numbers)) if numbers else math.nan
 
 
 def validate(model: MotionModel, extractor: IdentityExtractor, takes: list[Take], steps: int = 10) -> dict[str, float]:

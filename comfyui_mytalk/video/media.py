@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.frame import Frame
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError
@@ -44,8 +44,13 @@ def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
 
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The first picture stream; the cover of a sound file is none."""
-    real = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-    return next(real, None)
+    return next((stream for stream in container.streams.video if not is_cover(stream)), None)
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """Whether a picture stream is the cover of a sound file."""
+    disposition = getattr(stream, "disposition", None)  # PyAV 12 does not tell
+    return disposition is not None and bool(disposition & type(disposition).attached_pic)
 
 
 def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:

@@ -16,11 +16,11 @@ import torch
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 from torch import Tensor
 
 from ..errors import InputError
-from .colour import ACCURATE, swscale_matrix
+from .colour import ACCURATE, FULL_RANGE, swscale_matrix
 from .index import FrameIndex, scan
 from .media import check_span, decode, open_media, video_stream
 
@@ -32,8 +32,7 @@ SAME = 1e-6
 class VideoInfo:
     """The part of a video that is read. `width` and `height` are as shown; `fps` is the mean rate.
 
-    `frames` is counted without decoding: exact for intact files, an upper limit for damaged ones. `pixel_aspect` is
-    the width of a pixel over its height, nearly always 1.
+    `pixel_aspect` is the width of a pixel over its height, nearly always 1.
     """
 
     width: int
@@ -112,18 +111,21 @@ class VideoReader:
         yield from in_chunks(self.frames(), size)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, float]]:
-        """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, decoding from a key frame on."""
+        """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, decoding from a key frame on.
+
+        Always as many as asked for: where the file is damaged, the frame before is held.
+        """
         first = self._first + start
         stop = self._stop if stop is None else min(self._first + stop, self._stop)
         if first >= stop:
             return
-        begin, end = self._index.seconds[first] - SAME, self._index.seconds[stop - 1] + SAME
-        for frame, seconds in self._decode(first):
-            if seconds > end:
-                return
-            if seconds >= begin:
-                begin = seconds + SAME  # damaged files repeat frames
-                yield self._picture(frame), seconds - self.offset
+        frames, picture = self._decode(first), None
+        held, ahead = next(frames), next(frames, None)
+        for due in self._index.seconds[first:stop]:
+            while ahead is not None and ahead[1] <= due + SAME:
+                held, ahead, picture = ahead, next(frames, None), None
+            picture = self._picture(held[0]) if picture is None else picture
+            yield picture, float(due) - self.offset
 
     def _decode(self, first: int) -> Iterator[tuple[VideoFrame, float]]:
         """Decoded frames with their seconds in the file, starting at or before `first`."""
@@ -160,7 +162,10 @@ class VideoReader:
     def _picture(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._size  # of the first frame: some screen recordings change theirs
         matrix = swscale_matrix(int(frame.colorspace), frame.width, frame.height)
-        colour = {"src_colorspace": matrix, "src_color_range": frame.color_range or None, "interpolation": ACCURATE}
+        source = {"src_colorspace": matrix, "src_color_range": frame.color_range or None}
+        # Older PyAV ignores the source's matrix where the target's is not given and another.
+        target = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": FULL_RANGE}
+        colour = {**source, **target, "interpolation": ACCURATE}
         return self._turn(self._reformatter.reformat(frame, width, height, "rgb24", **colour).to_ndarray())
 
 

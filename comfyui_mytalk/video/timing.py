@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .reader import SAME, VideoReader, in_chunks
+from .reader import VideoReader, in_chunks
 
 MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
 SEGMENT_BYTES = 128 * 2**20  # of decoded pictures that running backwards may hold
@@ -62,8 +62,7 @@ def fit_times(index: Tensor, times: Tensor, fps: float) -> Tensor:
 class FittedReader:
     """The frames `index (f,)` of a video as a video of its own: any order, the same `chunks`, bounded memory.
 
-    Backward runs are decoded in segments that fit into `SEGMENT_BYTES`. There are always `f` frames: where a damaged
-    file yields fewer than its index says, the frame before is held.
+    Backward runs are decoded in segments that fit into `SEGMENT_BYTES`.
     """
 
     def __init__(self, reader: VideoReader, index: Tensor) -> None:
@@ -79,34 +78,22 @@ class FittedReader:
         yield from in_chunks(zip(self._pictures(), self.times.tolist(), strict=True), size)
 
     def _pictures(self) -> Iterator[np.ndarray]:
-        last = None
         for run in runs(self.index.tolist()):
-            for picture in self._run(run):
-                last = last if picture is None else picture
-                yield last
+            if run[-1] < run[0]:
+                yield from self._backward(run[0], run[-1])
+            elif run[-1] > run[0]:
+                yield from self._forward(run[0], run[-1] + 1)
+            else:
+                yield from list(self._forward(run[0], run[0] + 1)) * len(run)
 
-    def _run(self, run: list[int]) -> Iterator[np.ndarray | None]:
-        if run[-1] < run[0]:
-            yield from self._backward(run[0], run[-1])
-        elif run[-1] > run[0]:
-            yield from self._forward(run[0], run[-1] + 1)
-        else:
-            yield from list(self._forward(run[0], run[0] + 1)) * len(run)
-
-    def _backward(self, first: int, last: int) -> Iterator[np.ndarray | None]:
+    def _backward(self, first: int, last: int) -> Iterator[np.ndarray]:
         for stop in range(first + 1, last, -self.segment):
             held = list(self._forward(max(stop - self.segment, last), stop))
             while held:
                 yield held.pop()
 
-    def _forward(self, start: int, stop: int) -> Iterator[np.ndarray | None]:
-        frames = self.reader.frames(start, stop)
-        ahead = next(frames, None)
-        for due in self.reader.times[start:stop].tolist():
-            picture = None
-            while ahead is not None and ahead[1] <= due + SAME:
-                picture, ahead = ahead[0], next(frames, None)
-            yield picture
+    def _forward(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        return (picture for picture, _ in self.reader.frames(start, stop))
 
 
 def runs(index: Sequence[int]) -> Iterator[list[int]]:

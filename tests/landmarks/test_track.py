@@ -7,6 +7,7 @@ from PIL import Image
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.track import FaceTrack, parse_choice, track_faces
+from comfyui_mytalk.landmarks.tracker import smoothing_weights
 
 
 def chunks(frames, size=5, fps=25):
@@ -51,6 +52,12 @@ def test_no_more_shake_than_mediapipes_tracker(track, stored):
     assert track.found.all()
     assert shake(track.points) <= shake(torch.from_numpy(stored["tracked"]))
     assert np.abs(track.points.numpy() - stored["moving"])[..., :2].mean() < 1.0
+
+
+def test_smoothing_follows_a_moving_face_to_the_end():
+    for offset in (torch.arange(-6, 7), torch.arange(0, 7), torch.arange(-6, 1), torch.tensor([-2, 0, 5])):
+        weight = smoothing_weights(offset)
+        assert weight.sum() == pytest.approx(1, abs=1e-5) and weight @ offset.float() == pytest.approx(0, abs=1e-5)
 
 
 def test_one_frame(landmarker, astronaut):

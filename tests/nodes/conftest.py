@@ -93,7 +93,8 @@ def clip(host: Host) -> SimpleNamespace:
     from tiny import NAMES, moving_face, tones
 
     c = SimpleNamespace(images=moving_face(), fps=24.0, audio={"waveform": tones(0.5)[None], "sample_rate": 16_000})
-    c.features = host.run("MyTalkWav2VecFeatures", audio=c.audio, encoder=NAMES["speech"])[0]
+    c.speech = host.run("MyTalkLoadSpeech", audio=c.audio, duration=len(c.images) / c.fps)[0]
+    c.features = host.run("MyTalkWav2VecFeatures", audio=c.speech, encoder=NAMES["speech"])[0]
     c.track, c.report = host.run("MyTalkExtractDenseLandmarks", images=c.images, fps=c.fps)
     c.identity = host.run("MyTalkIdentityEmbed", track=c.track, model=NAMES["identity"])[0]
     sampled = {"speech_features": c.features, "track": c.track, "identity": c.identity, "model": NAMES["motion"]}

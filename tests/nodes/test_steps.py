@@ -53,13 +53,22 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
         "appearance_model": NAMES["appearance"],
     }
     inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": 6, **names}
-    audio = {"waveform": clip.audio["waveform"][..., : round(10 / clip.fps * 16_000)], "sample_rate": 16_000}
-    frames, speech, mask, report = host.run("MyTalkLipSync", audio=audio, **inputs)
-    assert frames.shape == clip.images.shape and mask.shape == clip.mask.shape
-    assert speech["waveform"].shape[-1] == round(10 / clip.fps * 16_000)
-    assert "10 of 10 frames" in report
-    outside = mask == 0
-    assert torch.equal(frames[outside], clip.images[outside])
+    frames, speech, mask, report = host.run("MyTalkLipSync", audio=clip.audio, **inputs)
+    assert (frames - clip.frames).abs().max() < 1e-4
+    assert torch.equal(mask, clip.mask)
+    assert torch.equal(speech["waveform"], clip.speech["waveform"])
+    assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report
+
+
+def test_all_in_one_keeps_pixels_alpha_and_precision(host, clip) -> None:
+    from tiny import NAMES
+
+    names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
+    images = torch.cat([clip.images, clip.images[..., :1]], -1).half()[:4]
+    inputs = {"images": images, "audio": clip.audio, "steps": 2, "speech_encoder": NAMES["speech"], **names}
+    frames, _, mask, _ = host.run("MyTalkLipSync", **inputs)
+    assert frames.dtype == images.dtype and torch.equal(frames[mask == 0], images[mask == 0])
+    assert torch.equal(frames[..., 3], images[..., 3]) and not torch.equal(frames, images)
 
 
 def test_same_seed_same_frames_other_seed_other_motion(host, clip) -> None:

@@ -71,7 +71,7 @@ def problems_ui(graph: dict[str, Any], infos: dict[str, dict]) -> list[str]:
         output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][socket]
         if link not in output["links"] or entry["link"] != link:
             found.append(f"link {link} is missing at one end")
-        if not output["type"] == kind or entry["type"] not in (kind, "*"):
+        if output["type"] != kind or entry["type"] not in (kind, "*"):
             found.append(f"link {link}: {output['type']} {kind} {entry['type']}")
     for node in graph["nodes"]:
         found += problems_node(node, infos)

@@ -8,7 +8,8 @@ from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.augment_speech import augment, stretch
 from comfyui_mytalk.training.loop import Run
-from comfyui_mytalk.training.speech import SpeechBatches, SpeechTraining, mouth_loss, train_speech
+from comfyui_mytalk.training.speech import mouth_loss, train_speech
+from comfyui_mytalk.training.speech_data import SpeechBatches, SpeechTraining
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, phone_classes, read_shards, write_shard
 
 BILABIAL, OPEN = CLASS_NAMES.index("bilabial"), CLASS_NAMES.index("open")

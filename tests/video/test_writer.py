@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import Interpolation
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.output import check_output
@@ -43,7 +44,8 @@ def test_flat_colours_and_size_survive(tmp_path, width, height):
     frames = np.broadcast_to(colours, (12, height, width, 3))
     found = read(write(tmp_path / "x.mp4", frames, crf=1))[0]
     assert found.shape == frames.shape
-    assert np.abs(found.numpy().astype(int) - frames).max() <= 2
+    # Older PyAV cannot ask swscale for accurate rounding.
+    assert np.abs(found.numpy().astype(int) - frames).max() <= (2 if hasattr(Interpolation, "FULL_CHR_H_INT") else 3)
 
 
 @pytest.mark.parametrize(("width", "matrix"), [(64, 6), (1280, 1)])

@@ -25,7 +25,9 @@ from .output import check_output, write_aside
 PROGRAM = "python -m comfyui_mytalk"
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-LENGTH_MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")  # video.timing.MODES, here without its imports
+# Those of video.timing and video.writer, here without their imports.
+LENGTH_MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 TRAINERS = {
     "speech": "the small wav2vec 2.0 encoder that ships",
     "identity": "the identity extractor",
@@ -165,12 +167,11 @@ def _add_sync(commands: Any) -> None:
 
 def sync(args: argparse.Namespace) -> None:
     """Check what can be checked at once, then run it."""
-    for path in (args.video, args.speech):
-        if path.exists() and args.output.exists() and path.samefile(args.output):
-            raise InputError(f"the output {args.output} is the input; choose another name")
+    check_output(args.output, SUFFIXES)
     if args.report is not None:
         check_output(args.report)
-    check_output(args.output, (".mp4", ".mov", ".m4v", ".mkv"))
+    if args.output.exists() and any(path.exists() and path.samefile(args.output) for path in (args.video, args.speech)):
+        raise InputError(f"the output {args.output} is the input; choose another name")
     runner = import_module(".sync", __package__)
     names = runner.SyncOptions.__dataclass_fields__
     options = runner.SyncOptions(**{name: value for name, value in vars(args).items() if name in names})

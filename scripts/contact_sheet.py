@@ -20,13 +20,12 @@ def main() -> None:
     parser.add_argument("-o", "--sheet", type=Path, required=True, help="PNG to write")
     parser.add_argument("--columns", type=int, default=8, help="moments shown (default 8)")
     parser.add_argument("--side", type=int, default=192, help="side of a cell in pixels (default 192)")
-    parser.add_argument("--start", type=float, default=0.0, help="seconds of the output to begin at (default 0)")
-    parser.add_argument("--duration", type=float, default=None, help="seconds of the output to spread over")
+    parser.add_argument("--start", type=float, default=0.0, help="the --start that sync was given (default 0)")
     parser.add_argument("--mouth", action="store_true", help="only the two rows of mouths")
     options = parser.parse_args()
-    source, output = (VideoReader(path, options.start, options.duration) for path in (options.source, options.output))
+    source, output = VideoReader(options.source, options.start), VideoReader(options.output)
     track = track_faces(output.chunks(16), load_face_landmarker("auto"))
-    moments = pick_moments(len(track), options.columns)
+    moments = pick_moments(min(len(track), source.info.frames), options.columns)
     sheet = contact_sheet(
         pick_frames(source.chunks(16), moments),
         pick_frames(output.chunks(16), moments),

@@ -95,6 +95,7 @@ def write_clip(folder: Path, split: str, identity: int, take: int, frames: int =
         "crop_transform": crop_transform(fit_pose(points), SIDE),
     }
     metadata = {
+        "crop_size": str(SIDE),
         "format": "mytalk-prepared", "clip": f"{split}/{identity}_{take}", "split": split,
         "identity": f"{split}{identity}",
         "corpus": "synthetic", "fps": str(fps), "face_px": "150", "av_offset_ms": "0",

@@ -17,6 +17,7 @@ class AppearanceParams:
     latent: int = 3
     attention: bool = True  # self-attention in the middle block
     references: int = 3
+    masked_references: bool = True  # show only the lip region of the references
     fusion_channels: int = 256
     fusion_blocks: int = 4
     # Beyond the paper, for few training identities and small machines:

@@ -51,7 +51,7 @@ def model_inputs(
         visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
         shown = align_references(references.images, references.points, points, p.window) * visible
     else:
-        shown = (references.images * references.masks)[window]
+        shown = (references.images * references.masks if p.masked_references else references.images)[window]
     return Inputs((crops * (1 - mask))[window], drawing[window], shown)
 
 

@@ -52,7 +52,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def design(params: AppearanceParams, references: str) -> AppearanceParams:
     """The preset with one of the paper's reference designs (Table 7) or ours."""
     count = 1 if references.startswith("single") else params.references
-    return replace(params, references=count, aligned=references == "aligned")
+    return replace(
+        params, references=count, aligned=references == "aligned", masked_references=references != "single-full"
+    )
 
 
 def loss_weight(mask: Tensor, mouth: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class ClipView:
     def __init__(self, clip: PreparedClip) -> None:
         self.clip = clip
         self.shape = mouth_shape(clip.canonical)
+        self.size = int(clip.metadata["crop_size"])
         self.extent = mask_extent(clip.canonical, clip.found)
         self.points = apply_transform(invert(clip.transform), clip.points[..., :2])
         self.frames = clip.found.nonzero()[:, 0].numpy()
@@ -68,13 +69,13 @@ class ClipView:
     def mask(self, frame: int) -> Tensor:
         """The lip mask of one frame `(1, s, s)`."""
         at = slice(frame, frame + 1)
-        return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent)[0]
+        return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent, self.size)[0]
 
     def raw(self, frame: int, references: list[int]) -> RawSample:
         """Read target and references from disk."""
         crops = self.clip.crops([frame, *references]).float() / 255
         points = self.points[references]
-        return RawSample(crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points))
+        return RawSample(crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points, self.size))
 
 
 def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

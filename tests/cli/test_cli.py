@@ -1,0 +1,206 @@
+"""The command line as a person meets it: exit codes, one line per mistake, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from comfyui_mytalk import cli
+from comfyui_mytalk.speech.audio import Audio, write_audio
+from comfyui_mytalk.video.timing import MODES
+from comfyui_mytalk.video.writer import SUFFIXES, VideoWriter
+
+
+def faceless(path: Path, sound: bool = False) -> Path:
+    audio = Audio(torch.zeros(1, 8000), 16000) if sound else None
+    with VideoWriter(path, 64, 64, 25, audio) as writer:
+        writer.write(np.full((6, 64, 64, 3), 128, np.uint8))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Good and bad inputs; outputs go to an empty folder of their own."""
+    (tmp_path / "out").mkdir()
+    paths = {
+        name: tmp_path / name for name in ("video.mp4", "sound.mp4", "speech.wav", "text.mp4", "empty.wav", "none.mp4")
+    }
+    faceless(paths["video.mp4"])
+    faceless(paths["sound.mp4"], sound=True)
+    write_audio(paths["speech.wav"], Audio(0.1 * torch.randn(1, 8000), 16000))
+    paths["text.mp4"].write_text("not a film")
+    paths["empty.wav"].touch()
+    (tmp_path / "bad.safetensors").write_text("no weights")
+    everything = paths | {"out": tmp_path / "out" / "x.mp4", "folder": tmp_path, "bad": tmp_path / "bad.safetensors"}
+    return {name.split(".")[0]: str(path) for name, path in everything.items()}
+
+
+def run(*argv: str) -> int:
+    try:
+        return cli.main(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+MISTAKES = {
+    "no such video": (["none", "speech", "-o", "out"], "there is no file"),
+    "no such speech": (["video", "none", "-o", "out"], "there is no file"),
+    "not a video": (["text", "speech", "-o", "out"], "cannot read"),
+    "sound as video": (["speech", "speech", "-o", "out"], "no video"),
+    "silent film as speech": (["video", "video", "-o", "out"], "no sound"),
+    "empty speech": (["video", "empty", "-o", "out"], "empty"),
+    "start too late": (["video", "speech", "-o", "out", "--start", "99"], "start earlier"),
+    "output is a folder": (["video", "speech", "-o", "folder"], "the folder"),
+    "output is the input": (["video", "speech", "-o", "video"], "is the input"),
+    "output in no folder": (["video", "speech", "-o", "/no/such/folder/x.mp4"], "no folder"),
+    "output of another kind": (["video", "speech", "-o", "x.avi"], ".mp4"),
+    "report in no folder": (["video", "speech", "-o", "out", "--report", "/no/such/x.json"], "no folder"),
+    "unreadable weights": (["video", "speech", "-o", "out", "--speech-encoder", "bad"], "cannot read"),
+    "missing weights": (["video", "speech", "-o", "out", "--motion", "other"], "not found"),
+    "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
+    "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
+    "no such face": (["video", "speech", "-o", "out", "--face", "mine"], "mine"),
+    "negative start": (["video", "speech", "-o", "out", "--start", "-1"], "seconds"),
+    "no steps": (["video", "speech", "-o", "out", "--steps", "0"], "at least 1"),
+    "crf out of range": (["video", "speech", "-o", "out", "--crf", "52"], "0 to 51"),
+    "unknown mode": (["video", "speech", "-o", "out", "--length-mode", "stretch"], "pingpong"),
+    "no output": (["video", "speech"], "--output"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_sync_says_in_one_line_what_is_wrong(files, capsys, mistake):
+    argv, expected = MISTAKES[mistake]
+    before = sorted(os.listdir(files["folder"]))
+    assert run("sync", *(files.get(word, word) for word in argv), "--quiet") == 2
+    out, err = capsys.readouterr()
+    lines = err.strip().splitlines()
+    assert out == ""
+    assert lines[-1].startswith("error: ")
+    assert expected in lines[-1]
+    assert len(lines) == 1
+    assert os.listdir(Path(files["out"]).parent) == []
+    assert sorted(os.listdir(files["folder"])) == before
+
+
+class FakeSync:
+    """Stands in for `comfyui_mytalk.sync` where only the command line is under test."""
+
+    def __init__(self, act) -> None:
+        from comfyui_mytalk.sync import SyncOptions
+
+        self.SyncOptions, self.sync_video = SyncOptions, act
+
+
+@pytest.fixture
+def fake_sync(monkeypatch):
+    def install(act):
+        original = cli.import_module
+        fake = FakeSync(act)
+        monkeypatch.setattr(
+            cli, "import_module", lambda name, *rest: fake if name == ".sync" else original(name, *rest)
+        )
+
+    return install
+
+
+def test_options_and_report_arrive(files, fake_sync, capsys):
+    given = {}
+
+    def act(video, speech, out, options, progress):
+        for done in range(3):
+            progress("face", done + 1, 3)
+        given.update(video=video, speech=speech, out=out, options=options)
+        return {"frames": 6}
+
+    fake_sync(act)
+    report = str(Path(files["out"]).with_name("x.json"))
+    options = "--seed 7 --steps 3 --face 1 --start 0.5 --duration 2 --length-mode loop --crf 20 --dtype float32".split()
+    assert run("sync", files["video"], files["sound"], "-o", files["out"], "--report", report, *options) == 0
+    chosen = given["options"]
+    assert (chosen.seed, chosen.steps, chosen.face, chosen.start, chosen.duration) == (7, 3, "1", 0.5, 2.0)
+    assert (chosen.length_mode, chosen.crf, chosen.dtype, chosen.motion) == ("loop", 20, "float32", "motion_small")
+    assert str(given["speech"]) == files["sound"]
+    assert json.loads(Path(report).read_text()) == {"frames": 6}
+    out, err = capsys.readouterr()
+    assert files["out"] in out
+    assert "face" in err
+
+
+@pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, event, code, capsys):
+    def act(video, speech, out, options, progress):
+        with VideoWriter(out, 64, 64, 25) as writer:
+            writer.write(np.zeros((3, 64, 64, 3), np.uint8))
+            os.kill(os.getpid(), event)
+
+    fake_sync(act)
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("sync", files["video"], files["speech"], "-o", files["out"]) == code
+    assert os.listdir(Path(files["out"]).parent) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden(files, fake_sync):
+    fake_sync(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["sync", files["video"], files["speech"], "-o", files["out"]])
+
+
+def test_a_full_disk_is_no_bug(files, fake_sync, capsys):
+    def act(*_):
+        raise OSError(28, "No space left on device", files["out"])
+
+    fake_sync(act)
+    assert run("sync", files["video"], files["speech"], "-o", files["out"], "--quiet") == 2
+    assert capsys.readouterr().err == f"error: {files['out']}: No space left on device\n"
+
+
+def test_a_video_without_a_face_is_refused_before_anything_is_written(files, capsys):
+    assert run("sync", files["video"], files["speech"], "-o", files["out"], "--quiet") == 2
+    assert "face" in capsys.readouterr().err
+    assert os.listdir(Path(files["out"]).parent) == []
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["sync"], ["prepare"], ["train"], ["train", "identity"], ["evaluate"], ["info"]], ids=" ".join
+)
+def test_help_is_there(argv, capsys):
+    assert run(*argv, "--help") == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_help_needs_no_heavy_import():
+    """The parser is built without any network: what `--help` shows is there at once."""
+    source = Path(cli.__file__).read_text()
+    imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
+    assert not [line for line in imports if any(name in line for name in ("torch", "av", "transformers", "video"))]
+
+
+def test_lists_that_are_repeated_for_speed_agree():
+    assert cli.LENGTH_MODES == MODES
+    assert cli.SUFFIXES == SUFFIXES
+
+
+def test_info_names_what_a_bug_report_needs(capsys):
+    assert run("info") == 0
+    out = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in out
+    assert f"Python {sys.version.split()[0]}" in out
+    assert "face_landmarks" in out
+    assert "device " in out
+
+
+def test_prepare_names_what_is_missing(files, capsys):
+    assert run("prepare", files["none"], "-o", files["out"]) == 2
+    assert "none.mp4" in capsys.readouterr().err
+    assert run("prepare", files["video"], "-o", files["speech"]) == 2
+    assert "expected a folder" in capsys.readouterr().err

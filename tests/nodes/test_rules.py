@@ -1,0 +1,52 @@
+"""Rules of the adapters, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "nodes").glob("*.py"))
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server"}
+BARRED = {"subprocess", "requests", "urllib", "socket", "http", "pickle", "comfyui_mytalk"}
+CALLS = ("print", "eval", "exec", "torch.manual_seed", "torch.load", "torch.cuda.empty_cache", "torch.autocast")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Top-level names of absolute imports."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_adapter_keeps_the_rules(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path.name != "host.py":
+        assert not imports(tree) & HOST, "host.py is the only importer of the host"
+    assert not imports(tree) & BARRED, "the library is imported relatively, and nothing opens a process or connection"
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not calls & set(CALLS)
+    assert not [call for call in calls if call.endswith((".cuda", ".half"))], "devices and precision are the host's"
+    broad = [n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and ast.unparse(n.type or n) == "Exception"]
+    assert not broad, "it would swallow the host's cancel"
+
+
+def test_entry_file_holds_nothing_else() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    assigned = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+    assert assigned == {"WEB_DIRECTORY", "__all__"} and len(tree.body) == 4
+
+
+def test_web_folder_has_no_scripts() -> None:
+    assert {path.suffix for path in (ROOT / "web").rglob("*") if path.is_file()} == {".md"}
+
+
+def test_templates_folder_has_ui_graphs_only() -> None:
+    """The host lists every .json there as a template."""
+    import json
+
+    for path in (ROOT / "workflows").glob("*.json"):
+        assert "nodes" in json.loads(path.read_text(encoding="utf-8")), path.name

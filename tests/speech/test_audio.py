@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.speech.audio import Audio, fit_audio, read_audio, speech_16k, write_audio
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def peak(speech: np.ndarray, rate: int) -> float:
+    return float(np.abs(np.fft.rfft(speech)).argmax() * rate / len(speech))
+
+
+def film(path: Path, sound_at: float, rate: int = 16000, video_at: float = 0.0) -> Path:
+    """Half a second of black and of a loud tone, which begin at the given seconds."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=20)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(video_at * 20) + i, Fraction(1, 20)
+            container.mux(video.encode(frame))
+        samples = (tone(0.5, rate)[None] * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), round(sound_at * rate)
+        container.mux(sound.encode(frame))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000, 44099])
+def test_resampling_keeps_pitch_length_and_loudness(rate):
+    wave = torch.from_numpy(tone(1, rate))
+    speech = speech_16k(Audio(wave[None], rate))
+    assert speech.dtype == torch.float32
+    assert len(speech) == pytest.approx(16000, abs=2)
+    assert peak(speech.numpy(), 16000) == pytest.approx(440, abs=1.1)
+    assert float(speech[1000:-1000].square().mean()) == pytest.approx(0.125, rel=0.02)
+
+
+def test_what_16_khz_cannot_hold_is_removed_not_folded():
+    speech = speech_16k(Audio(torch.from_numpy(tone(1, 48000, 11000))[None], 48000))
+    assert float(speech[1000:-1000].abs().max()) < 0.01
+
+
+def test_speech_is_the_mean_of_the_channels():
+    wave = torch.from_numpy(tone(0.1, 16000))
+    assert speech_16k(Audio(torch.stack([wave, -wave]), 16000)).abs().max() == 0
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lossless_files_come_back_to_16_bits(tmp_path, suffix, channels):
+    wave = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (channels, 5001)).astype(np.float32))
+    write_audio(tmp_path / f"x{suffix}", Audio(wave, 22050))
+    found = read_audio(tmp_path / f"x{suffix}")
+    assert found.sample_rate == 22050
+    assert found.waveform.shape == wave.shape
+    assert (found.waveform - wave).abs().max() < 2 / 32768
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind", "dtype", "scale"),
+    [("pcm_u8", "u8", np.uint8, None), ("pcm_s16le", "s16", np.int16, 2**15), ("pcm_s32le", "s32", np.int32, 2**31)],
+)
+def test_integer_formats_become_full_scale_one(tmp_path, codec, kind, dtype, scale):
+    wave = tone(0.1, 8000)
+    samples = np.round(wave * 127 + 128) if scale is None else wave * (scale - 1)
+    with av.open(str(tmp_path / "x.wav"), "w") as container:
+        stream = container.add_stream(codec, rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples.astype(dtype)[None], format=kind, layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = read_audio(tmp_path / "x.wav").waveform[0].numpy()
+    assert np.abs(found - wave).max() < (0.01 if scale is None else 1e-4)
+
+
+def test_surround_becomes_stereo(tmp_path):
+    with av.open(str(tmp_path / "x.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="5.1")
+        frame = av.AudioFrame.from_ndarray(np.full((1, 6 * 800), 1000, np.int16), format="s16", layout="5.1")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    assert read_audio(tmp_path / "x.wav").waveform.shape == (2, 800)
+
+
+@pytest.mark.parametrize(("sound_at", "video_at"), [(0.0, 0.0), (0.25, 0.0), (0.0, 0.25), (0.25, 0.25)])
+def test_sound_is_placed_relative_to_the_first_frame(tmp_path, sound_at, video_at):
+    found = read_audio(film(tmp_path / "x.mkv", sound_at, video_at=video_at)).waveform[0]
+    late = sound_at - video_at
+    assert len(found) == pytest.approx(16000 * (0.5 + late), abs=20)
+    first_loud = int((found.abs() > 0.05).nonzero()[0])
+    assert first_loud == pytest.approx(max(16000 * late, 0), abs=24)
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "first", "stop"), [(0.1, None, 800, 8000), (0.1, 0.2, 800, 2400), (0, 9, 0, 8000)]
+)
+def test_cuts_are_exact(tmp_path, start, duration, first, stop):
+    wave = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (1, 8000)).astype(np.float32))
+    write_audio(tmp_path / "x.wav", Audio(wave, 8000))
+    found = read_audio(tmp_path / "x.wav", start, duration).waveform
+    assert found.shape == (1, stop - first)
+    assert (found - wave[:, first:stop]).abs().max() < 2 / 32768
+
+
+def test_fitting_cuts_or_fills_with_silence():
+    audio = Audio(torch.ones(2, 800), 8000)
+    assert fit_audio(audio, 0.05).waveform.shape == (2, 400)
+    longer = fit_audio(audio, 0.15).waveform
+    assert longer.shape == (2, 1200)
+    assert longer[:, 800:].abs().max() == 0
+
+
+def test_every_bad_input_is_one_clear_line(tmp_path):
+    silent = tmp_path / "silent.mp4"
+    with av.open(str(silent), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    write_audio(tmp_path / "good.wav", Audio(torch.zeros(1, 800), 8000))
+    write_audio(tmp_path / "nothing.wav", Audio(torch.zeros(1, 0), 8000))
+    (tmp_path / "text.wav").write_text("no sound")
+    cases = [
+        (silent, 0, "has no sound"),
+        (tmp_path / "none.wav", 0, "no file"),
+        (tmp_path / "text.wav", 0, "cannot read"),
+        (tmp_path / "nothing.wav", 0, "no sound|cannot read"),
+        (tmp_path / "good.wav", 5, "no sound from 5 s on"),
+        (tmp_path / "good.wav", -1, "0 or more"),
+        (tmp_path, 0, "the folder"),
+    ]
+    for path, start, expected in cases:
+        with pytest.raises(InputError, match=expected):
+            read_audio(path, start)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="ends in .wav"):
+        write_audio(tmp_path / "x.ogg", Audio(torch.zeros(1, 800), 8000))
+    with pytest.raises(Exception, match=".*"):
+        write_audio(tmp_path / "x.flac", Audio(torch.zeros(1, 800), -1))
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,126 @@
+"""The appearance trainer on a tiny synthetic set: it learns, resumes exactly, and never shows the answer."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
+from comfyui_mytalk.appearance.params import AppearanceParams
+from comfyui_mytalk.appearance.render import window_mask
+from comfyui_mytalk.training import appearance
+from comfyui_mytalk.training.appearance_data import (
+    GAP,
+    ClipView,
+    SampleStream,
+    allowed_references,
+    draw_references,
+    make_sample,
+    mirror,
+)
+from comfyui_mytalk.training.clips import read_clips
+from tests.synthetic_clips import write_clips
+
+TINY = AppearanceParams(
+    size=64, channels=32, multipliers=(1, 1), encoder_blocks=1, decoder_blocks=1, latent=4, attention=False,
+    fusion_channels=32, fusion_blocks=1, normalise=False, patch=4, aligned=True, skips=True, blend=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("prepared"), identities=2, takes=1, frames=40)
+
+
+def arguments(data: Path, run: Path, *options: str) -> Namespace:
+    parser = ArgumentParser()
+    appearance.add_arguments(parser)
+    fixed = ("--data", str(data), "--run", str(run), "--save", str(run / "weights.safetensors"), "--batch", "2")
+    return parser.parse_args([*fixed, *options])
+
+
+def train(data: Path, run: Path, *options: str) -> AppearanceModel:
+    args = arguments(data, run, "--preset", "tiny", "--validate-every", "3", "--gan-from", "0.5", *options)
+    appearance.main(args)
+    return load_appearance(str(run / "weights.safetensors"))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(appearance.PRESETS, "tiny", TINY)
+    monkeypatch.setattr(appearance, "validate", lambda model, clips: {"val_psnr": 0.0})
+    monkeypatch.setattr(appearance, "save_sheet", lambda *_: None)
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(appearance, "warmup_cosine", lambda *_: 1.0)
+    whole = train(data, tmp_path / "whole", "--steps", "6")
+    train(data, tmp_path / "parts", "--steps", "3", "--gan-from", "1")
+    parts = train(data, tmp_path / "parts", "--steps", "6")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
+
+
+def test_training_lowers_the_error(data):
+    args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2", "--steps", "60", "--rate", "2e-3")
+    torch.manual_seed(0)
+    trainer = appearance.Trainer(TINY, args)
+    stream = iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0))
+    errors = [float(trainer.step(step, next(stream))["reconstruction"]) for step in range(60)]
+    assert np.mean(errors[-10:]) < 0.6 * np.mean(errors[:5])
+
+
+def test_references_keep_their_distance_from_the_target(data):
+    view = ClipView(read_clips(data, "train")[0])
+    for frame in (0, 17, 39):
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            chosen = draw_references(view, frame, allowed_references(view, frame), 3, rng)
+            assert min(abs(i - frame) for i in chosen) >= GAP
+            assert view.shape[chosen, 0].diff().min() >= 0, "references are in order of opening"
+
+
+def test_the_hidden_mouth_does_not_reach_the_network(data):
+    view = ClipView(read_clips(data, "train")[0])
+    raw = view.raw(5, [15, 20, 25])
+    before = make_sample(TINY, [raw])
+    hole = window_mask(TINY, raw.mask[None])[0] == 1
+    assert hole.any()
+    raw.crop = torch.where(hole, 1 - raw.crop, raw.crop)
+    after = make_sample(TINY, [raw])
+    for shown, same in zip(before.inputs, after.inputs, strict=True):
+        assert torch.equal(shown, same)
+    assert not torch.equal(before.target, after.target)
+
+
+def test_mirror_is_its_own_inverse(data):
+    raw = ClipView(read_clips(data, "train")[0]).raw(3, [12, 20, 30])
+    back = mirror(mirror(raw))
+    assert torch.equal(back.crop, raw.crop)
+    torch.testing.assert_close(back.points, raw.points, atol=1e-4, rtol=0)
+    assert not torch.equal(mirror(raw).points, raw.points)
+
+
+def test_the_stream_depends_on_seed_and_step_alone(data):
+    clips = read_clips(data, "train")
+    first = SampleStream(clips, TINY, 2, seed=1)
+    later = SampleStream(clips, TINY, 2, seed=1, start=1)
+    stream = iter(first)
+    next(stream)
+    assert torch.equal(next(stream).target, next(iter(later)).target)
+    other = next(iter(SampleStream(clips, TINY, 2, seed=2, start=1)))
+    assert not torch.equal(other.target, next(iter(later)).target)
+
+
+@pytest.mark.parametrize("references", appearance.REFERENCE_DESIGNS)
+def test_reference_designs_of_table_7(data, references):
+    params = appearance.design(TINY, references)
+    assert params.references == (1 if "single" in references else 3)
+    view = ClipView(read_clips(data, "train")[0])
+    shown = make_sample(params, [view.raw(5, [15, 20, 25][: params.references])]).inputs.references
+    whole_picture = (shown.amax(2) > 0).float().mean() > 0.9
+    assert whole_picture == (references == "single-full")

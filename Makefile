@@ -26,7 +26,7 @@ $(READY): pyproject.toml
 demo: $(READY)
 	@mkdir -p out
 	$(RUN) -m comfyui_mytalk sync demo/actor.mp4 demo/speech.wav -o out/demo.mp4
-	$(RUN) scripts/contact_sheet.py demo/actor.mp4 out/demo.mp4 -o out/contact_sheet.png
+	$(RUN) -m scripts.contact_sheet demo/actor.mp4 out/demo.mp4 -o out/contact_sheet.png
 	@echo "look at out/demo.mp4 and out/contact_sheet.png"
 
 test: $(READY)
@@ -37,7 +37,7 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 
 bench: $(READY)
-	$(RUN) benchmarks/stages.py
+	$(RUN) -m benchmarks.stages
 
 clean:
 	rm -rf out build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -226,13 +226,13 @@ class StageBars:
     """One tqdm bar per stage; called as `progress(stage, done, total)`."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet, self.bar = quiet, tqdm(disable=True)
+        self.quiet, self.name, self.bar = quiet, "", tqdm(disable=True)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self.bar.desc:
+        if stage != self.name:
             self.bar.close()
-            self.bar = tqdm(desc=stage, total=total, disable=self.quiet, mininterval=0.3 if sys.stderr.isatty() else 10)
-            self.bar.desc = stage
+            pause = 0.3 if sys.stderr.isatty() else 10  # a log file needs few lines
+            self.name, self.bar = stage, tqdm(desc=stage, disable=self.quiet, mininterval=pause)
         self.bar.total = total
         self.bar.update(done - self.bar.n)
 

@@ -37,16 +37,18 @@ class MotionOptions:
     """How to sample. `window_batch` bounds memory and changes nothing else; `strength` scales the articulation.
 
     steps: of the sampler. sampler: `ddim`, or `ddpm` for ancestral sampling. eta: noise added back by DDIM, 0..1.
-    guidance: weight of the speech against no speech, 1 is off.
+    guidance: weight of the speech against no speech, 1 is off. variation: size of the starting noise; below 1 the
+    motion is nearer to what is most likely for the speech.
     """
 
     steps: int = 25
     seed: int = 0
     sampler: str = "ddim"
     eta: float = 0.0
-    guidance: float = 1.0
+    guidance: float = 1.5
     window_batch: int = 8
     strength: float = 1.0
+    variation: float = 0.5
 
     def __post_init__(self) -> None:
         if self.sampler not in ("ddim", "ddpm"):
@@ -76,7 +78,7 @@ def generate_motion(
     check_shapes(model, features, upper, identity)
     device, frames = model.lower_mean.device, len(upper)
     generator = torch.Generator().manual_seed(options.seed)
-    noise = torch.randn(frames, model.params.channels, generator=generator).to(device)
+    noise = options.variation * torch.randn(frames, model.params.channels, generator=generator).to(device)
     denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options)
     alphas = cosine_alphas().to(device)
     denoise = with_progress(denoise, options.steps, progress)

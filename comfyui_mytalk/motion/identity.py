@@ -77,9 +77,7 @@ def resting_frames(canonical: Tensor, usable: Tensor, count: int = TOKENS) -> Te
     """
     frames = usable.nonzero()[:, 0]
     if len(frames) == 0:
-        raise InputError(
-            "found no usable face in any frame; try another --face, or a closer view"
-        )
+        raise InputError("found no usable face in any frame; try another --face, or a closer view")
     opening = mouth_opening(canonical)
     unrest = (opening + torch.gradient(opening)[0].abs() if len(opening) > 1 else opening)[frames]
     stretches = torch.arange(len(frames)).tensor_split(min(2 * count, len(frames)))

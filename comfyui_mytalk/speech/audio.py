@@ -72,6 +72,8 @@ def read_audio(path: str | Path, start: float = 0.0, duration: float | None = No
 def write_audio(path: str | Path, audio: Audio) -> None:
     """Write `.wav` (16 bit), `.flac` or `.m4a`, whole or not at all."""
     path = check_output(path, tuple(CODECS))
+    if not audio.waveform.shape[1]:
+        raise InputError(f"there is no sound to write to {path}: got 0 samples")
     codec = CODECS[path.suffix.lower()]
     with write_aside(path) as aside, av.open(f"file:{aside}", "w") as container:
         stream = add_audio_stream(container, codec, audio)

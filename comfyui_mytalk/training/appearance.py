@@ -28,6 +28,7 @@ from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, warmup_cosine
 
 logger = logging.getLogger(__name__)
+SEEN = 0.72  # share of each side, from the middle, that the discriminator judges: the mouth and skin around it
 REFERENCE_DESIGNS = ("aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
 
 
@@ -80,6 +81,13 @@ def reconstruction_loss(picture: Tensor, sample: Sample) -> Tensor:
     return l1 + gradient_l1(picture, sample.target, weight)
 
 
+def middle_part(picture: Tensor) -> Tensor:
+    """The middle `SEEN` of both sides of `(b, c, h, w)`: what lies around it is the source frame anyway."""
+    height, width = picture.shape[-2:]
+    top, left = (round(side * (1 - SEEN) / 2) for side in (height, width))
+    return picture[..., top : height - top, left : width - left]
+
+
 class Trainer:
     """The generator and discriminator with their optimizers; `step` is one GAN step of latent diffusion's recipe."""
 
@@ -101,9 +109,10 @@ class Trainer:
         picture = picture.float()
         loss = reconstruction = reconstruction_loss(picture, sample)
         logs = {"reconstruction": reconstruction.detach()}
-        composed = picture * sample.mask + sample.target * (1 - sample.mask)
+        composed, real = picture * sample.mask + sample.target * (1 - sample.mask), sample.target
+        composed, real = middle_part(composed), middle_part(real)
         if adversarial:
-            gan = self._generator_gan(reconstruction, composed, sample.target)
+            gan = self._generator_gan(reconstruction, composed, real)
             loss, logs = loss + gan, logs | {"gan": gan.detach()}
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.args.kl_weight * kl.float()).backward()
@@ -111,7 +120,7 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(self.model)
         if adversarial:
-            logs["discriminator"] = self._discriminator_step(composed.detach(), sample.target)
+            logs["discriminator"] = self._discriminator_step(composed.detach(), real)
         return logs
 
     def _generator_gan(self, reconstruction: Tensor, fake: Tensor, real: Tensor) -> Tensor:

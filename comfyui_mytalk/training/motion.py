@@ -54,6 +54,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--upper-dropout", type=float, default=0.5, help="share of clips with another moment's upper face"
     )
+    parser.add_argument(
+        "--feature-noise", type=float, default=0.3, help="noise on speech features, which are of unit size"
+    )
     parser.add_argument("--noise", type=float, default=0.01, help="landmark noise on the conditions, cm")
     parser.add_argument(
         "--noise-bias", type=float, default=0.5, help="below 1 trains the noisy steps more, where speech decides"
@@ -128,7 +131,8 @@ class MotionLoss:
         alpha = self.alphas[step][:, None, None]
         noisy = add_noise(clean, torch.randn_like(clean), alpha)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16"):
-            speech = model.speech_encoder(batch.features)
+            heard = batch.features + args.feature_noise * torch.randn_like(batch.features)
+            speech = model.speech_encoder(heard)
             speech = speech * (torch.rand(len(clean), 1, 1) >= args.speech_dropout)
             given = self.upper_condition(batch.landmarks[:, :, upper], batch.upper_mean)
             found = model.denoiser(noisy, given, step, speech, self.extractor(rest))

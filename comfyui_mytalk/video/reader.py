@@ -55,11 +55,21 @@ class Turn:
     @classmethod
     def of(cls, frame: VideoFrame) -> Turn:
         """From the display matrix of phones: x' = a x + c y, y' = b x + d y."""
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # PyAV 18 cannot list side data newer than itself, such as EXIF
+            return cls.by(frame.rotation)
         if matrix is None:
             return cls()
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
         return cls(True, c < 0, b < 0) if abs(b) > abs(a) else cls(False, a < 0, d < 0)
+
+    @classmethod
+    def by(cls, degrees: int) -> Turn:
+        """Counter-clockwise, in steps of 90."""
+        return {90: cls(True, False, True), 180: cls(False, True, True), 270: cls(True, True, False)}.get(
+            degrees % 360, cls()
+        )
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         picture = picture.swapaxes(0, 1) if self.transpose else picture

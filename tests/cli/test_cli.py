@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from comfyui_mytalk import cli
+from comfyui_mytalk.checkpoints import SHIPPED
 from comfyui_mytalk.speech.audio import Audio, write_audio
 from comfyui_mytalk.video.timing import MODES
 from comfyui_mytalk.video.writer import SUFFIXES, VideoWriter
@@ -42,6 +43,10 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name.split(".")[0]: str(path) for name, path in everything.items()}
 
 
+def shipped() -> set[str]:
+    return {file.stem for file in SHIPPED.glob("*.safetensors")}
+
+
 def run(*argv: str) -> int:
     try:
         return cli.main(argv)
@@ -62,7 +67,7 @@ MISTAKES = {
     "output in no folder": (["video", "speech", "-o", "/no/such/folder/x.mp4"], "no folder"),
     "output of another kind": (["video", "speech", "-o", "x.avi"], ".mp4"),
     "report in no folder": (["video", "speech", "-o", "out", "--report", "/no/such/x.json"], "no folder"),
-    "unreadable weights": (["video", "speech", "-o", "out", "--speech-encoder", "bad"], "cannot read"),
+    "unreadable weights": (["video", "speech", "-o", "out", "--motion", "bad", "--appearance", "bad"], "cannot read"),
     "missing weights": (["video", "speech", "-o", "out", "--motion", "other"], "not found"),
     "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
     "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
@@ -122,7 +127,8 @@ def test_options_and_report_arrive(files, fake_sync, capsys):
 
     fake_sync(act)
     report = str(Path(files["out"]).with_name("x.json"))
-    options = "--seed 7 --steps 3 --face 1 --start 0.5 --duration 2 --length-mode loop --crf 20 --dtype float32".split()
+    options = ["--seed=7", "--steps=3", "--face=1", "--start=0.5", "--duration=2"]
+    options += ["--length-mode=loop", "--crf=20", "--dtype=float32"]
     assert run("sync", files["video"], files["sound"], "-o", files["out"], "--report", report, *options) == 0
     chosen = given["options"]
     assert (chosen.seed, chosen.steps, chosen.face, chosen.start, chosen.duration) == (7, 3, "1", 0.5, 2.0)
@@ -164,6 +170,7 @@ def test_a_full_disk_is_no_bug(files, fake_sync, capsys):
     assert capsys.readouterr().err == f"error: {files['out']}: No space left on device\n"
 
 
+@pytest.mark.skipif({"motion_small", "appearance_small"} - shipped(), reason="weights are not trained yet")
 def test_a_video_without_a_face_is_refused_before_anything_is_written(files, capsys):
     assert run("sync", files["video"], files["speech"], "-o", files["out"], "--quiet") == 2
     assert "face" in capsys.readouterr().err

@@ -80,11 +80,15 @@ def test_strength_scales_the_motion_about_the_resting_face(model: MotionModel) -
     torch.testing.assert_close(none, rest.expand_as(none), atol=1e-6, rtol=0)
 
 
-def test_guidance_changes_the_result_and_one_is_off(model: MotionModel) -> None:
+def test_guidance_changes_the_result_and_zero_is_deaf(model: MotionModel) -> None:
     given = conditions(10)
-    plain = generate_motion(model, **given, options=FAST)
-    assert torch.equal(generate_motion(model, **given, options=replace(FAST, guidance=1.0)), plain)
+    plain = generate_motion(model, **given, options=replace(FAST, guidance=1.0))
     assert not torch.allclose(generate_motion(model, **given, options=replace(FAST, guidance=3.0)), plain)
+    deaf = [
+        generate_motion(model, **{**given, "features": features}, options=replace(FAST, guidance=0.0))
+        for features in (given["features"], torch.randn(20, 6))
+    ]
+    assert torch.equal(*deaf)
 
 
 def test_no_seam_where_windows_meet(model: MotionModel) -> None:

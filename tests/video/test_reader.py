@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.video.reader import VideoReader
@@ -135,6 +135,20 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path, name):
     assert reader.info.frames == len(frames) == 1
     assert times.tolist() == [0]
     assert np.array_equal(frames[0], still)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_photos_of_phones_are_upright(tmp_path, orientation):
+    coded = np.zeros((48, 64, 3), np.uint8)
+    coded[:24, :32], coded[:24, 32:], coded[24:, :32] = (250, 20, 20), (20, 250, 20), (20, 20, 250)
+    photo = Image.fromarray(coded)
+    exif = photo.getexif()
+    exif[0x0112] = orientation
+    photo.save(tmp_path / "x.jpg", exif=exif, quality=98, subsampling=0)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "x.jpg")))
+    found = read(VideoReader(tmp_path / "x.jpg"))[0][0].numpy()
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 2
 
 
 @pytest.mark.parametrize(("width", "weights"), [(64, (0.299, 0.114)), (1280, (0.2126, 0.0722))])

@@ -1,0 +1,112 @@
+"""How well the shipped motion model follows speech on prepared clips: paired, one sample, measured on landmarks.
+
+    python benchmarks/motion_figures.py data/prepared [--features runs/features] [--sheet sheet.png]
+
+Every clip speaks its own words under its upper face played backwards: the true upper face gives the mouth away.
+Medians per corpus. Baselines: loudness, ridge regression from the same features, another clip's speech, a still mouth.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.motion.generate import MotionOptions
+from comfyui_mytalk.motion.identity import load_identity, mouth_opening
+from comfyui_mytalk.motion.model import check_needs, load_motion
+from comfyui_mytalk.speech.features import load_speech_encoder
+from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.motion_data import Take, load_takes
+from comfyui_mytalk.training.motion_validation import (
+    correlation,
+    fit_features,
+    generate_take,
+    measure,
+    per_corpus,
+    save_sheet,
+)
+
+CONTEXT = 4  # motion frames on either side that the regression sees
+
+
+def stacked(take: Take) -> Tensor:
+    """Features of each motion frame and its neighbours `(t, d)`."""
+    frames = take.features.float().view(len(take), -1)
+    padded = torch.cat([frames[:1].expand(CONTEXT, -1), frames, frames[-1:].expand(CONTEXT, -1)])
+    return torch.cat([padded[i : i + len(frames)] for i in range(2 * CONTEXT + 1)], 1)
+
+
+def opening_at_rest(take: Take) -> Tensor:
+    return mouth_opening(take.landmarks[take.rest]).mean()
+
+
+def fit_ridge(takes: list[Take]) -> tuple[Tensor, Tensor]:
+    """Weights `(d, 1)` and mean input of a regression of the opening beyond rest."""
+    x = torch.cat([stacked(take) for take in takes])
+    y = torch.cat([mouth_opening(take.landmarks) - opening_at_rest(take) for take in takes])[:, None]
+    mean = x.mean(0)
+    gram = (x - mean).T @ (x - mean)
+    gram += 1e-2 * gram.diagonal().mean() * torch.eye(len(gram))
+    return torch.linalg.solve(gram, (x - mean).T @ (y - y.mean())), mean
+
+
+def baselines(take: Take, loudness: Tensor, ridge: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Correlations of loudness and regression with the opening, the regression's range, and a still mouth's error."""
+    truth, lower = mouth_opening(take.landmarks), take.landmarks[:, landmark_set("generated")]
+    regression = ((stacked(take) - ridge[1]) @ ridge[0])[:, 0]
+    return {
+        "loudness": correlation(loudness[: len(take)], truth),
+        "ridge": correlation(regression, truth),
+        "ridge_articulation": (regression.std() / truth.std()).item(),
+        "lmd_mean_mouth": (lower - lower.mean(0)).norm(dim=-1).mean().item(),
+        "lmd_rest_mouth": (lower - lower[take.rest].mean(0)).norm(dim=-1).mean().item(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="folder of prepared clips")
+    parser.add_argument("--features", default="runs/features", help="where speech features are kept")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--variation", type=float, default=MotionOptions.variation)
+    parser.add_argument("--guidance", type=float, default=MotionOptions.guidance)
+    parser.add_argument("--sheet", help="write a picture of curves and lips here")
+    args = parser.parse_args()
+    model, extractor, speech = load_motion(), load_identity(), load_speech_encoder()
+    check_needs(model, speech, extractor)
+    cache = Path(args.features) / speech.sha256[:12]
+    clips = read_clips(args.data, "val")
+    takes, ridge = (
+        load_takes(clips, speech, cache),
+        fit_ridge(load_takes(read_clips(args.data, "train"), speech, cache)),
+    )
+    sound = {clip.path.stem: clip.speech for clip in clips}
+    options, rows = MotionOptions(steps=args.steps, variation=args.variation, guidance=args.guidance), []
+    for index, take in enumerate(takes):
+        upper = take.landmarks[:, landmark_set("prefix")].flip(0)
+        own = generate_take(model, extractor, take, options, upper=upper)
+        other = fit_features(takes[(index + len(takes) // 2) % len(takes)].features, len(take))
+        wrong = generate_take(model, extractor, take, replace(options, seed=1), features=other, upper=upper)
+        true_upper = generate_take(model, extractor, take, options)
+        truth = mouth_opening(take.landmarks)
+        padded = torch.nn.functional.pad(sound[take.name], (0, 640 * len(take)))[: 640 * len(take)]
+        loudness = padded.view(-1, 640).square().mean(1).add(1e-6).log()
+        figures = measure(own, take) | {"shuffled": correlation(mouth_opening(wrong), truth)}
+        figures["true_upper"] = correlation(mouth_opening(true_upper), truth)
+        rows.append((take.corpus, figures | baselines(take, loudness, ridge)))
+    table = per_corpus(rows)
+    print("| | " + " | ".join(table) + " |")
+    print("|---" * (len(table) + 1) + "|")
+    for name in rows[0][1]:
+        print(f"| {name} | " + " | ".join(f"{figures[name]:.2f}" for figures in table.values()) + " |")
+    if args.sheet:
+        save_sheet(Path(args.sheet), model, extractor, takes[:: max(1, len(takes) // 8)], args.steps)
+
+
+if __name__ == "__main__":
+    main()

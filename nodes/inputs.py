@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import Choice
+from ..comfyui_mytalk.motion.generate import MotionOptions
 from .host import field, io, model_names, speech_encoder_names
 
 CATEGORY = "MyTalk"
+DEFAULTS = MotionOptions()
 FACES = ("largest", "index", "nearest to point")
 REFERENCES = ("nearest mouth", "fixed")
 MODELS = {
@@ -96,35 +98,45 @@ def seed_input() -> io.Input:
 
 
 def sampling_inputs() -> list[io.Input]:
-    """Everything about the sampler that is not the seed."""
+    """Everything about the sampler that is not the seed, with the library's own defaults."""
     return [
         field(
             io.Int,
             "steps",
-            default=25,
+            default=DEFAULTS.steps,
             min=1,
             max=1000,
-            tooltip="Steps of the sampler. More take longer; beyond 50 little changes. Default: 25.",
+            tooltip=f"Steps of the sampler. More take longer; beyond 50 little changes. Default: {DEFAULTS.steps}.",
         ),
         field(
             io.Float,
             "strength",
-            default=1.0,
+            default=DEFAULTS.strength,
             min=0.0,
             max=2.0,
             step=0.05,
             tooltip="How far the mouth moves away from rest: 0 not at all, 1 as generated, above 1 exaggerates. "
-            "Default: 1.",
+            f"Default: {DEFAULTS.strength:g}.",
         ),
         field(
             io.Float,
             "guidance",
-            default=1.0,
-            min=0.0,
+            default=DEFAULTS.guidance,
+            min=1.0,
             max=5.0,
             step=0.1,
-            tooltip="How strongly the speech steers against no speech. 1 is off; above 1 articulates more clearly and "
-            "takes twice as long. Default: 1.",
+            tooltip="How strongly the speech steers against no speech: more articulates more clearly, 1 is off and "
+            f"takes half the time. Default: {DEFAULTS.guidance:g}.",
+        ),
+        field(
+            io.Float,
+            "variation",
+            default=DEFAULTS.variation,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How far the motion may be from the likeliest one: 0 is the same for every seed, 1 is the full "
+            f"range. Default: {DEFAULTS.variation:g}.",
         ),
     ]
 

@@ -63,10 +63,11 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         steps: int,
         strength: float,
         guidance: float,
+        variation: float,
         sampler: str,
         model: str,
     ) -> io.NodeOutput:
-        options = MotionOptions(steps=steps, seed=seed, sampler=sampler, guidance=guidance, strength=strength)
+        options = MotionOptions(steps, seed, sampler, guidance=guidance, strength=strength, variation=variation)
         return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress()))
 
 

@@ -95,6 +95,7 @@ class LipSync(io.ComfyNode):
         steps: int,
         strength: float,
         guidance: float,
+        variation: float,
         face: str,
         face_index: int,
         point_x: float,
@@ -109,7 +110,7 @@ class LipSync(io.ComfyNode):
         size = read_images(images).shape[1:3]
         given, progress = read_audio(audio), Progress()
         speech = fit_audio(given, len(images) / fps)
-        options = MotionOptions(steps=steps, seed=seed, guidance=guidance, strength=strength)
+        options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         choice = face_choice(face, face_index, point_x, point_y, size)
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
         track = extract(images, fps, choice, progress.part(0.05, 0.3))

@@ -50,7 +50,7 @@ def mask_extent(canonical: Tensor, usable: Tensor | None = None) -> MaskExtent:
     lips = landmark_set("lips_outer").to(points.device)
     lip_top, lip_side = y[:, UPPER_LIP_TOP].amax(1).quantile(0.999), x[:, lips].abs().amax(1).quantile(0.999)
     chin = y[:, CHIN].amin(1)
-    lowest_chin = torch.minimum(chin.quantile(0.002), chin.median() - 1.0)  # room for a jaw that was never opened
+    lowest_chin = torch.minimum(chin.quantile(0.002), chin.median() - 0.4)  # room for a jaw that was never opened
     return MaskExtent(
         top=max(y[:, NOSE_BASE].amin(1).median().item() - 0.1, lip_top.item() + 0.2 + FEATHER_CM),
         bottom=lowest_chin.item() - 0.3 - FEATHER_CM,

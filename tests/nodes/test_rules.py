@@ -50,3 +50,11 @@ def test_templates_folder_has_ui_graphs_only() -> None:
 
     for path in (ROOT / "workflows").glob("*.json"):
         assert "nodes" in json.loads(path.read_text(encoding="utf-8")), path.name
+
+
+def test_every_template_has_a_small_thumbnail() -> None:
+    from PIL import Image
+
+    for path in (ROOT / "workflows").glob("*.json"):
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            assert picture.format == "JPEG" and max(picture.size) <= 1024, path.name

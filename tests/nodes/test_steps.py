@@ -60,6 +60,30 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
     assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report
 
 
+def test_nodes_give_what_the_library_gives(host, clip) -> None:
+    """With the widgets at their defaults, frame for frame, up to the rounding of the library's 8-bit frames."""
+    from tiny import NAMES
+
+    pipeline, track = (host.module(f"comfyui_mytalk.{name}") for name in ("pipeline", "landmarks.track"))
+    generate, identity = (host.module(f"comfyui_mytalk.motion.{name}") for name in ("generate", "identity"))
+    appearance, sync = host.module("comfyui_mytalk.appearance.model"), host.module("comfyui_mytalk.sync")
+    model = host.module("comfyui_mytalk.motion.model").load_motion(NAMES["motion"])
+    images = (clip.images * 255).round().byte()
+    source = pipeline.TensorSource(images, clip.fps)
+    with torch.inference_mode():
+        face = track.track_faces(source.chunks(8), track.load_face_landmarker("cpu"))
+        features = clip.features.values
+        tokens = identity.identity_tokens(identity.load_identity(NAMES["identity"]), face)
+        spoken = generate.speak(model, face, features, tokens)
+        bank = pipeline.select_references(source, face, pipeline.geometry(face), sync.BANK)
+        painter, place = appearance.load_appearance(NAMES["appearance"]), pipeline.geometry(face, spoken)
+        expected = torch.cat([part[0] for part in pipeline.render_clip(painter, source, spoken, place, bank)])
+    names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
+    inputs = {"images": images.float() / 255, "fps": clip.fps, "speech_encoder": NAMES["speech"], **names}
+    frames = host.run("MyTalkLipSync", audio=clip.speech, **inputs)[0]
+    assert (frames * 255 - expected).abs().max() < 0.51
+
+
 def test_all_in_one_keeps_pixels_alpha_and_precision(host, clip) -> None:
     from tiny import NAMES
 

@@ -64,7 +64,7 @@ def find_weights(name: str | Path, kind: str) -> Path:
     if Path(name).suffix == ".safetensors" and Path(name).is_file():
         return Path(name)
     if Path(name).name != str(name):
-        raise InputError(f"there are no {kind} weights at {name}; give the name of shipped weights or the right path")
+        raise InputError(f"{kind} weights not found at {name}; give the name of shipped weights or the right path")
     file = f"{Path(name).name.removesuffix('.safetensors')}.safetensors"
     for folder in _folders:
         if (folder / file).is_file():

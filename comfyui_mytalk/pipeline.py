@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -161,33 +161,53 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, c
     return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
 
 
-def render_frames(
+class Painted(NamedTuple):
+    """Generated crops `(b, 3, s, s)`, the source's own crops, and masks `(b, 1, s, s)`; float 0..1, on the CPU."""
+
+    crops: Tensor
+    source: Tensor
+    mask: Tensor
+
+
+def paint_crops(
     model: AppearanceModel,
-    frames: Tensor,
+    pictures: Tensor,
     place: Geometry,
     points: Tensor,
     references: References,
-    usable: Tensor,
     drawing: Tensor | None = None,
+) -> Painted:
+    """One batch: frames `(b, 3, h, w)` float 0..1 -> crops with the mouths of landmarks `points (b, 478, 3)`.
+
+    `drawing (b, 3, s, s)` replaces the landmark image that `points` would give. Runs on the model's device.
+    """
+    size, device = model.params.size, next(model.parameters()).device
+    source = sample_affine(pictures, place.transform, (size, size))
+    mask = window_mask(model.params, place.mask(size))
+    references = References(*(tensor.to(device) for tensor in references))
+    drawing = None if drawing is None else drawing.to(device)
+    inputs = (source.to(device), place.crop_points(points).to(device), mask.to(device))
+    return Painted(render_crops(model, *inputs, references, drawing).cpu(), source, mask)
+
+
+def render_frames(
+    model: AppearanceModel, frames: Tensor, place: Geometry, points: Tensor, references: References, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and crop masks.
 
-    Frames that are not `usable (b,)` pass through bit for bit. `drawing (b, 3, s, s)` replaces the landmark image.
+    Frames that are not `usable (b,)` pass through bit for bit.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
     if not len(index):
         return out, mask
-    place, picture = place[index], frames[index].permute(0, 3, 1, 2)
-    crops = picture.float() if picture.is_floating_point() else picture.float() / 255
-    crops = sample_affine(crops, place.transform, mask.shape[-2:])
-    mask[index] = window_mask(model.params, place.mask(model.params.size))
-    device = next(model.parameters()).device
-    chosen = References(*(tensor[index].to(device) for tensor in references))
-    drawing = None if drawing is None else drawing[index].to(device)
-    inputs = (crops.to(device), place.crop_points(points[index]).to(device), mask[index].to(device))
-    generated = match_colour(render_crops(model, *inputs, chosen, drawing).cpu(), crops, mask[index])
-    out[index] = paste_back(picture, generated, mask[index], place.transform).permute(0, 2, 3, 1)
+    place, frames = place[index], frames[index].permute(0, 3, 1, 2)
+    pictures = frames.float() if frames.is_floating_point() else frames.float() / 255
+    chosen = References(*(tensor[index] for tensor in references))
+    painted = paint_crops(model, pictures, place, points[index], chosen)
+    mask[index] = painted.mask
+    crops = match_colour(*painted)
+    out[index] = paste_back(frames, crops, painted.mask, place.transform).permute(0, 2, 3, 1)
     return out, mask
 
 

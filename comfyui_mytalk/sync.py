@@ -1,6 +1,6 @@
 """`sync`: a video file and a speech file in, a video file out. Streams; memory does not grow with the length.
 
-    m source frames   f output frames
+m source frames   f output frames
 """
 
 from __future__ import annotations

@@ -7,11 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
-from ..comfyui_mytalk.appearance.render import References as GatheredReferences
-from ..comfyui_mytalk.appearance.render import render_crops, window_mask
-from ..comfyui_mytalk.landmarks.align import sample_affine
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, reference_schedule
+from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
 from .masked_reference_select import check_frames
@@ -96,29 +93,12 @@ def paint(
 
     def run(part: slice) -> None:
         index = frames[part]
-        here, drawn = place[index], pictures(drawings[index], size)
-        references, points = bank.gather(schedule[index]), here.crop_points(motion.points[index])
-        shown = window_mask(model.params, here.mask(size))
-        source = sample_affine(pictures(images[index]), here.transform, (size, size))
-        crops[index] = generate(model, source, points, shown, references, drawn).permute(0, 2, 3, 1)
-        mask[index] = shown[:, 0]
+        here, references, drawn = place[index], bank.gather(schedule[index]), pictures(drawings[index], size)
+        painted = paint_crops(model, pictures(images[index]), here, motion.points[index], references, drawn)
+        crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
     halving(run, len(frames), batch, progress)
     return crops, mask
-
-
-def generate(
-    model: AppearanceModel,
-    source: Tensor,
-    points: Tensor,
-    mask: Tensor,
-    references: GatheredReferences,
-    drawing: Tensor,
-) -> Tensor:
-    """One batch on the model's device."""
-    to = device()
-    references = GatheredReferences(*(tensor.to(to) for tensor in references))
-    return render_crops(model, source.to(to), points.to(to), mask.to(to), references, drawing.to(to)).float().cpu()
 
 
 def pictures(images: Tensor, size: int | None = None) -> Tensor:

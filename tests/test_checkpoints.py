@@ -45,7 +45,7 @@ def test_missing_weights_say_which_file_where_and_how_to_train(folder):
 
 
 def test_a_missing_path_is_repeated_as_given(folder):
-    with pytest.raises(InputError, match="no motion weights at runs/mine.safetensors"):
+    with pytest.raises(InputError, match="motion weights not found at runs/mine.safetensors"):
         find_weights("runs/mine.safetensors", "motion")
 
 

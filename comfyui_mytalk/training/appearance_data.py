@@ -75,11 +75,13 @@ class ClipView:
         """Read target and references from disk."""
         crops = self.clip.crops([frame, *references]).float() / 255
         points = self.points[references]
-        return RawSample(crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points, self.size))
+        return RawSample(
+            crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points, self.size)
+        )
 
 
 def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Either three fixed kinds (closed, middle, widest; Section 3.4.1) or mouths like the target's, in order of opening."""
+    """Three fixed kinds (closed, middle, widest; Section 3.4.1) or mouths like the target's, in order of opening."""
     opening = view.shape[allowed, 0].numpy()
     if count == 1:
         picks = [int(rng.choice(allowed))]

@@ -1,6 +1,6 @@
 """Prepared clips: what every trainer reads. One safetensors file per clip, written by `prepare.py`.
 
-    f frames   n speech samples at 16 kHz
+f frames   n speech samples at 16 kHz
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def read_clip(path: Path) -> PreparedClip:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise InputError(f"{path} is not a prepared clip; run `python -m comfyui_mytalk prepare` on the videos first")
+            raise InputError(
+                f"{path} is not a prepared clip; run `python -m comfyui_mytalk prepare` on the videos first"
+            )
         names = ("points", "found", "times", "crop_transform", "crop_offsets")
         return PreparedClip(path, metadata, *(file.get_tensor(name) for name in names))
 
@@ -96,5 +98,7 @@ def read_clips(folder: str | Path, split: str | None = None) -> list[PreparedCli
     clips = [clip for clip in map(read_clip, paths) if split in (None, clip.metadata.get("split"))]
     if not clips:
         wanted = f"{split} clips" if split else "clips"
-        raise InputError(f"no prepared {wanted} in {folder}; run `python -m comfyui_mytalk prepare VIDEOS -o {folder}` first")
+        raise InputError(
+            f"no prepared {wanted} in {folder}; run `python -m comfyui_mytalk prepare VIDEOS -o {folder}` first"
+        )
     return clips

@@ -17,18 +17,23 @@ from torch import Tensor
 
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..evaluation.metrics import laplacian_energy, psnr, ssim
+from ..appearance.references import choose_references
+from ..evaluation.metrics import psnr, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample
 from .clips import PreparedClip
 
 MIN_FACE = 100.0
-Method = Callable[[Sample], Tensor]
+Method = Callable[[RawSample, Sample], Tensor]
+FIGURES = ("psnr", "ssim", "sharpness")
 
 
 def validation_samples(
-    clips: list[PreparedClip], references: int, per_clip: int = 3
+    clips: list[PreparedClip], references: int, per_clip: int = 3, fixed: bool = False
 ) -> list[tuple[PreparedClip, RawSample]]:
-    """Targets spread over the second half of each clip, the nearest mouths of the first half as references."""
+    """Targets spread over the second half of each clip, with references of the first half in order of opening.
+
+    References are the nearest mouths, or (`fixed`) closed, middle and widest as in the paper.
+    """
     samples = []
     for clip in clips:
         if clip.face_px < MIN_FACE or len(clip) < 24:
@@ -38,46 +43,62 @@ def validation_samples(
         if len(first) < references or len(second) < per_clip:
             continue
         for frame in second[np.linspace(0, len(second) - 1, per_clip + 2).astype(int)[1:-1]]:
-            distance = (view.shape[first] - view.shape[frame]).norm(dim=1)
-            nearest = first[distance.argsort(stable=True)[:references].numpy()]
-            samples.append(
-                (clip, view.raw(int(frame), sorted(nearest.tolist(), key=lambda i: float(view.shape[i, 0]))))
-            )
+            chosen = pick_references(view, int(frame), first, references, fixed)
+            samples.append((clip, view.raw(int(frame), chosen)))
     return samples
 
 
-def score(clips: list[PreparedClip], method: Method, params: AppearanceParams, per_clip: int = 3) -> dict[str, float]:
-    """Mean over corpora of the clips' median: `psnr`, `ssim`, `sharpness` of the mouth box, and `clips`."""
+def pick_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, fixed: bool) -> list[int]:
+    """References of one frame among the frames `allowed`."""
+    if fixed:
+        shape = view.shape[allowed]
+        chosen = choose_references(shape, torch.ones(len(shape)), torch.ones(len(shape), dtype=torch.bool), count)
+    else:
+        chosen = (view.shape[allowed] - view.shape[frame]).norm(dim=1).argsort(stable=True)[:count]
+    return sorted(allowed[chosen.numpy()].tolist(), key=lambda i: float(view.shape[i, 0]))
+
+
+def score_corpora(
+    clips: list[PreparedClip], method: Method, params: AppearanceParams, per_clip: int = 3, fixed: bool = False
+) -> dict[str, dict[str, float]]:
+    """Per corpus the median over its clips of each of `FIGURES` in the mouth box."""
     values: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(lambda: defaultdict(list))
-    for clip, raw in validation_samples(clips, params.references, per_clip):
+    for clip, raw in validation_samples(clips, params.references, per_clip, fixed):
         sample = make_sample(params, [raw])
-        picture = method(sample).clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
+        picture = method(raw, sample).clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
         values[clip.corpus][str(clip.path)].append(_mouth_scores(picture, sample))
-    corpora = [np.median([np.mean(v, 0) for v in clips.values()], 0) for clips in values.values()]
-    means = np.mean(corpora, 0)
-    return dict(zip(("psnr", "ssim", "sharpness"), map(float, means), strict=True)) | {
-        "clips": sum(len(c) for c in values.values())
-    }
+    medians = {name: np.median([np.mean(v, 0) for v in found.values()], 0) for name, found in sorted(values.items())}
+    return {name: dict(zip(FIGURES, map(float, row), strict=True)) for name, row in medians.items()}
+
+
+def corpus_mean(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Mean over corpora of each figure."""
+    return {name: float(np.mean([row[name] for row in scores.values()])) for name in FIGURES}
 
 
 def _mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
     rows, columns = sample.mouth[0, 0].amax(1).nonzero()[:, 0], sample.mouth[0, 0].amax(0).nonzero()[:, 0]
     box = (Ellipsis, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
     mine, truth = picture[box], sample.target[box]
-    return float(psnr(mine, truth)), float(ssim(mine, truth)), float(laplacian_energy(mine) / laplacian_energy(truth))
+    return float(psnr(mine, truth)), float(ssim(mine, truth)), float(sharpness_ratio(mine, truth))
 
 
-def copy_reference(sample: Sample) -> Tensor:
-    """Baseline without a network: the middle one of the aligned references as it is."""
+def network(model: AppearanceModel) -> Method:
+    """The model as a method to score."""
+    device = next(model.parameters()).device
+    return lambda raw, sample: model(*sample.to(device).inputs).cpu()
+
+
+def middle_reference(raw: RawSample, sample: Sample) -> Tensor:
+    """Without a network: the middle one of the aligned references as it is."""
     references = sample.inputs.references
     return references[:, references.shape[1] // 2]
 
 
 @torch.no_grad()
 def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 2) -> dict[str, float]:
-    """`val_psnr`, `val_ssim`, `val_sharpness` of the model."""
-    device = next(model.parameters()).device
-    scores = score(clips, lambda s: model(*s.to(device).inputs).cpu(), model.params, per_clip)
+    """`val_psnr`, `val_ssim`, `val_sharpness` of the model, mean over corpora."""
+    scores = corpus_mean(score_corpora(clips, network(model), model.params, per_clip))
     return {f"val_{name}": value for name, value in scores.items()}
 
 
@@ -91,7 +112,7 @@ def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, co
     for _, raw in samples:
         sample = make_sample(model.params, [raw])
         out = model(*sample.to(device).inputs).cpu() * sample.mask + sample.target * (1 - sample.mask)
-        strips.append(torch.cat([sample.target, sample.inputs.masked, copy_reference(sample), out], 2)[0])
+        strips.append(torch.cat([sample.target, sample.inputs.masked, middle_reference(raw, sample), out], 2)[0])
     sheet = (torch.cat(strips, 2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path)

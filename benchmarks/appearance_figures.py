@@ -1,0 +1,74 @@
+"""Figures of the appearance model's card: the mouth box on validation people, beside pictures made without a network.
+
+    python benchmarks/appearance_figures.py data/prepared
+
+References come from the first half of a clip, targets from the second; true landmarks; median over a corpus' clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from comfyui_mytalk.appearance.model import load_appearance
+from comfyui_mytalk.training.appearance_data import RawSample, Sample
+from comfyui_mytalk.training.appearance_validation import (
+    Method,
+    corpus_mean,
+    middle_reference,
+    network,
+    score_corpora,
+)
+from comfyui_mytalk.training.clips import read_clips
+
+
+def nearest(raw: RawSample) -> int:
+    """The reference whose lips are most like the target's, up to where they are in the crop."""
+    lips = raw.points[:468] - raw.points[:468].mean(0)
+    others = raw.reference_points[:, :468] - raw.reference_points[:, :468].mean(1, keepdim=True)
+    return int((others - lips).norm(dim=-1).mean(1).argmin())
+
+
+def copy_best(window: tuple[int, int, int, int]) -> Method:
+    top, bottom, left, right = window
+    return lambda raw, sample: raw.images[nearest(raw)][None, :, top:bottom, left:right]
+
+
+def warp_best(raw: RawSample, sample: Sample) -> Tensor:
+    return sample.inputs.references[:, nearest(raw)]
+
+
+def warp_mean(raw: RawSample, sample: Sample) -> Tensor:
+    return sample.inputs.references.mean(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="folder of prepared clips")
+    parser.add_argument("--appearance", default="appearance_small")
+    parser.add_argument("--per-clip", type=int, default=4, help="targets per clip (default 4)")
+    options = parser.parse_args()
+    model, clips = load_appearance(options.appearance), read_clips(options.data, "val")
+    methods = {
+        "copy of the best reference": copy_best(model.params.window or (0, model.params.size) * 2),
+        "warp of the middle reference": middle_reference,
+        "warp of the best reference": warp_best,
+        "mean of the warps": warp_mean,
+        "network": network(model),
+    }
+    for fixed in (False, True):
+        print(f"\n{'fixed references' if fixed else 'nearest mouths of the first half'}: PSNR / SSIM / sharpness")
+        for name, method in methods.items():
+            with torch.no_grad():
+                scores = score_corpora(clips, method, model.params, options.per_clip, fixed)
+            scores = {"mean": corpus_mean(scores)} | scores
+            cells = ("{psnr:.2f} / {ssim:.3f} / {sharpness:.2f}".format(**row) for row in scores.values())
+            print(
+                f"| {name} |", " | ".join(f"{corpus} {cell}" for corpus, cell in zip(scores, cells, strict=True)), "|"
+            )
+
+
+if __name__ == "__main__":
+    main()

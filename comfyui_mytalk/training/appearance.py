@@ -34,17 +34,17 @@ REFERENCE_DESIGNS = ("aligned", "masked", "single-masked", "single-full")  # the
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train appearance`."""
-    add_run_arguments(parser, "runs/appearance", 30_000)
+    add_run_arguments(parser, "runs/appearance", 20_000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
     parser.add_argument("--start", help="weights to start from (name or path)")
     parser.add_argument("--save", default="runs/appearance/appearance.safetensors", help="where the weights go")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--references", choices=REFERENCE_DESIGNS, default="aligned", help="paper's Table 7 and ours")
-    parser.add_argument("--gan-from", type=float, default=0.6, help="share of the steps after which the GAN starts")
-    parser.add_argument("--gan-weight", type=float, default=0.5)
-    parser.add_argument("--matching-weight", type=float, default=1.0, help="discriminator feature matching")
+    parser.add_argument("--gan-from", type=float, default=0.45, help="share of the steps after which the GAN starts")
+    parser.add_argument("--gan-weight", type=float, default=1.0, help="the paper has 0.5 (default %(default)s)")
+    parser.add_argument("--matching-weight", type=float, default=4.0, help="discriminator feature matching")
     parser.add_argument("--kl-weight", type=float, default=1e-6)
     parser.add_argument("--validate-every", type=int, default=2000)
     parser.add_argument("--device", default="cpu")

@@ -163,10 +163,14 @@ def main(args: Namespace) -> None:
     run = Run(args.run, args.minutes)
     start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
     stream = SampleStream(clips, params, args.batch, args.seed, start)
-    loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread))
+    own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
+    loader = DataLoader(
+        stream, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
+    )
+    batches = iter(loader)
     step = start
     for step in run.steps(start, args.steps):
-        logs = trainer.step(step, next(loader).to(trainer.device))
+        logs = trainer.step(step, next(batches).to(trainer.device))
         if step % 50 == 0:
             run.log(step, **logs)
         if (step + 1) % args.validate_every == 0:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,12 +141,20 @@ def test_options_and_report_arrive(files, fake_sync, capsys):
     assert "face" in err
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts its background jobs with Ctrl-C ignored, and then so would this process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, event, code, capsys):
+def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, interruptible, event, code, capsys):
     def act(video, speech, out, options, progress):
         with VideoWriter(out, 64, 64, 25) as writer:
             writer.write(np.zeros((3, 64, 64, 3), np.uint8))
-            os.kill(os.getpid(), event)
+            signal.raise_signal(event)
 
     fake_sync(act)
     before = signal.getsignal(signal.SIGTERM)

@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.landmarks.canonical import to_canonical
+from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
-from comfyui_mytalk.motion.generate import MotionOptions, fit_length, generate_motion, resample, speak
+from comfyui_mytalk.motion.generate import (
+    INNER_LIP_PAIRS,
+    MotionOptions,
+    fit_length,
+    generate_motion,
+    part_lips,
+    resample,
+    speak,
+)
 from comfyui_mytalk.motion.identity import IdentityExtractor, identity_tokens
 from comfyui_mytalk.motion.model import MotionModel
 from comfyui_mytalk.motion.params import IdentityParams, MotionParams
@@ -74,8 +82,11 @@ def test_a_seed_gives_one_result(model: MotionModel, options: MotionOptions) -> 
 
 def test_strength_scales_the_motion_about_the_resting_face(model: MotionModel) -> None:
     given = conditions(10)
-    rest = given["reference"].mean(0)
-    full, half, none = (generate_motion(model, **given, options=replace(FAST, strength=s)) for s in (1, 0.5, 0))
+    free = ~torch.isin(landmark_set("generated"), torch.tensor(INNER_LIP_PAIRS))  # points that cannot cross
+    rest = given["reference"].mean(0)[free]
+    full, half, none = (
+        generate_motion(model, **given, options=replace(FAST, strength=s))[:, free] for s in (1, 0.5, 0)
+    )
     torch.testing.assert_close(half - rest, 0.5 * (full - rest), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(none, rest.expand_as(none), atol=1e-6, rtol=0)
 
@@ -181,3 +192,15 @@ def test_resampling_is_exact_on_constants_and_samples_and_never_overshoots() -> 
     closed = values.clamp(min=0)
     assert resample(closed, times, at).min() >= 0
     assert torch.equal(resample(values[:1], times[:1], at), values[:1].expand(77, -1))
+
+
+def test_lips_meet_but_do_not_pass_through_each_other() -> None:
+    points = landmark_set("generated").tolist()
+    lower = canonical_face()[points][None, :, :2].repeat(3, 1, 1)
+    upper, under = points.index(13), points.index(14)
+    lower[0, under, 1], lower[1, under, 1] = lower[0, upper, 1] - 0.5, lower[1, upper, 1] + 0.3
+    parted = part_lips(lower)
+    assert torch.equal(parted[0, [upper, under]], lower[0, [upper, under]]), "an open mouth stays as it is"
+    assert parted[1, upper, 1] == parted[1, under, 1] == (lower[1, upper, 1] + lower[1, under, 1]) / 2
+    assert torch.equal(parted[:, points.index(152)], lower[:, points.index(152)])
+    assert torch.equal(part_lips(parted), parted)

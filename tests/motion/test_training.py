@@ -55,7 +55,9 @@ def train_motion(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, *option
     return motion.train(args, loudness, Needs(), extractor)
 
 
-def test_motion_resumes_to_the_same_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_motion_resumes_to_the_same_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
     monkeypatch.setattr(motion, "warmup_cosine", lambda step, warmup, total, floor: (step + 1) / warmup)
     whole = train_motion(data, tmp_path / "whole", monkeypatch, "--steps", "6")
     train_motion(data, tmp_path / "parts", monkeypatch, "--steps", "3")
@@ -75,7 +77,7 @@ def test_another_seed_trains_other_weights(data: Path, tmp_path: Path, monkeypat
     assert not torch.equal(first.denoiser.out.weight, second.denoiser.out.weight)
 
 
-def test_identity_trains_resumes_and_loads(data: Path, tmp_path: Path) -> None:
+def test_identity_trains_resumes_and_loads(data: Path, tmp_path: Path, one_thread: None) -> None:
     options = ("--data", str(data), "--batch", "16", "--validate-every", "5")
     saved = [tmp_path / name for name in ("whole.safetensors", "parts.safetensors")]
     identity.main(arguments(identity, *options, "--run", str(tmp_path / "a"), "--steps", "10", "--save", str(saved[0])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +54,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(appearance.PRESETS, "tiny", TINY)
     monkeypatch.setattr(appearance, "validate", lambda model, clips: {"val_psnr": 0.0})
     monkeypatch.setattr(appearance, "save_sheet", lambda *_: None)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in one order: Adam turns a rounding difference in a tiny gradient into a whole step."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch, one_thread):

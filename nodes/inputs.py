@@ -106,7 +106,7 @@ def sampling_inputs() -> list[io.Input]:
             default=DEFAULTS.steps,
             min=1,
             max=1000,
-            tooltip=f"Steps of the sampler. More take longer; beyond 50 little changes. Default: {DEFAULTS.steps}.",
+            tooltip=f"Steps of the sampler. More take longer. Default: {DEFAULTS.steps}.",
         ),
         field(
             io.Float,

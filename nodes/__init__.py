@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .appearance_vae import AppearanceVAE
 from .extract_dense_landmarks import ExtractDenseLandmarks
+from .fit_video_to_speech import FitVideoToSpeech
 from .host import ComfyExtension, io, register_folders
 from .identity_embed import IdentityEmbed
 from .landmark_diffusion_sampler import LandmarkDiffusionSampler
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     MaskedReferenceSelect,
     AppearanceVAE,
     PasteBack,
+    FitVideoToSpeech,
 ]
 
 register_folders()

@@ -97,7 +97,7 @@ def paint(
         painted = paint_crops(model, pictures(images[index]), here, motion.points[index], references, drawn)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
-    halving(run, len(frames), batch, progress)
+    halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))
     return crops, mask
 
 

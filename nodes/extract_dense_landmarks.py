@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
 from ..comfyui_mytalk.landmarks.tracker import FaceLandmarker
 from ..comfyui_mytalk.pipeline import TensorSource
-from .host import Progress, device, field, io, missing_models, network, read_images, schema
+from .host import Progress, device, field, io, missing_models, network, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
+from .media import read_images
 from .types import Track
 
 WEIGHTS = "face_landmarks"
@@ -62,7 +63,8 @@ def extract(images: Tensor, fps: float, choice: Choice, progress: Progress) -> F
     """The chosen face of the frames `(f, h, w, c)`."""
     networks = network("face", WEIGHTS, LandmarkNetworks)
     landmarker = FaceLandmarker(networks.detector, networks.mesh, device())
-    return track_faces(TensorSource(images, fps).chunks(landmarker.batch), landmarker, choice, progress, len(images))
+    chunks = TensorSource(images, fps).chunks(landmarker.batch)
+    return track_faces(chunks, landmarker, choice, progress.showing(images.__getitem__), len(images))
 
 
 def describe(track: FaceTrack) -> str:

@@ -1,14 +1,11 @@
-"""All that the nodes take from ComfyUI, and the only file that imports it (0.3.64 and newer).
-
-f frames   c channels   h w picture   n audio samples
-"""
+"""All that the nodes take from ComfyUI, and the only file that imports it (0.3.64 and newer)."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,11 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import ComfyExtension, io
+from PIL import Image
 from torch import Tensor, nn
 
 from ..comfyui_mytalk.checkpoints import find_weights, list_weights, register_weights_folder
 from ..comfyui_mytalk.errors import InputError
-from ..comfyui_mytalk.speech.audio import Audio
 
 __all__ = ["ComfyExtension", "io"]
 
@@ -30,6 +27,9 @@ logger = logging.getLogger(__name__)
 FOLDER = "mytalk"  # models/mytalk, and its name in extra_model_paths.yaml
 AUDIO_ENCODERS = "audio_encoders"  # the host's own folder of wav2vec 2.0 files
 STEPS = 1000  # resolution of a progress bar
+PREVIEWS = 20  # pictures per stage: enough to watch, too few to slow it down
+PREVIEW_SIDE = 512  # pixels
+Show = Callable[[int], Tensor]
 
 # Schemas: what an older host does not know is left out, here and nowhere else.
 
@@ -159,53 +159,50 @@ def halving(run: Callable[[slice], None], total: int, batch: int, progress: Prog
 
 
 class Progress:
-    """The library's `progress(done, total)`: moves a share of the node's bar, and raises when the user cancels."""
+    """The library's `progress(done, total)`: moves a share of the node's bar, and raises when the user cancels.
 
-    def __init__(self, bar: comfy.utils.ProgressBar | None = None, start: float = 0.0, stop: float = 1.0) -> None:
+    `show(frame)` gives a picture `(h, w, 3)` of what was just done, for a preview on the node.
+    """
+
+    def __init__(
+        self,
+        bar: comfy.utils.ProgressBar | None = None,
+        start: float = 0.0,
+        stop: float = 1.0,
+        show: Show | None = None,
+    ) -> None:
         self.bar = bar or comfy.utils.ProgressBar(STEPS)
-        self.start, self.stop = start, stop
+        self.start, self.stop, self.show, self.shown = start, stop, show, 0
 
     def part(self, start: float, stop: float) -> Progress:
-        """A stage that takes the bar from `start` to `stop`, both 0..1."""
-        return Progress(self.bar, start, stop)
+        """A stage that takes the bar from `start` to `stop`, both 0..1 of this one."""
+        length = self.stop - self.start
+        return Progress(self.bar, self.start + length * start, self.start + length * stop)
+
+    def showing(self, show: Show) -> Progress:
+        """The same share of the bar, with previews."""
+        return Progress(self.bar, self.start, self.stop, show)
 
     def __call__(self, done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        share = self.start + (self.stop - self.start) * done / max(total, 1)
-        self.bar.update_absolute(round(STEPS * share), STEPS)
+        share = done / max(total, 1)
+        value = round(STEPS * (self.start + (self.stop - self.start) * share))
+        self.bar.update_absolute(value, STEPS, self.preview(done, share))
+
+    def preview(self, done: int, share: float) -> tuple[str, Image.Image, int] | None:
+        """What the host sends to the node: one of at most `PREVIEWS` pictures per stage."""
+        if self.show is None or done < 1 or int(share * PREVIEWS) <= self.shown:
+            return None
+        self.shown = int(share * PREVIEWS)
+        picture = self.show(done - 1).detach()[..., :3].cpu()
+        step = max(1, max(picture.shape[:2]) // PREVIEW_SIDE)
+        picture = picture[::step, ::step]
+        if picture.is_floating_point():
+            picture = (picture.float().clamp(0, 1) * 255).round().byte()
+        return "JPEG", Image.fromarray(picture.numpy()), PREVIEW_SIDE
 
 
-# The host's types at the border.
-
-
-def read_images(images: Tensor, name: str = "images") -> Tensor:
-    """Check an IMAGE: `(f, h, w, 3 or 4)`, any float type."""
-    if images is None or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (3, 4):
-        found = "nothing" if images is None else f"shape {tuple(images.shape)}"
-        raise InputError(f"{name}: got {found}, expected frames (count, height, width, 3); connect a video's frames")
-    return images
-
-
-def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
-    """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
-
-    Raises InputError for None, which is what a silent video gives, and for no samples.
-    """
-    if audio is None:
-        raise InputError(f"{name}: got no audio, expected speech; the video it comes from may be silent")
-    waveform, rate = audio["waveform"], int(audio["sample_rate"])
-    if not waveform.is_floating_point():
-        waveform = waveform.float() / (torch.iinfo(waveform.dtype).max + 1)
-    waveform = waveform.float().cpu()
-    waveform = waveform[0] if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
-    if waveform.shape[-1] == 0 or rate <= 0:
-        raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech")
-    return Audio(waveform, rate)
-
-
-def write_audio(audio: Audio) -> dict[str, Any]:
-    """Audio -> the host's AUDIO."""
-    return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+# Results and files.
 
 
 def to_host(tensor: Tensor) -> Tensor:

@@ -22,6 +22,11 @@ MODELS = {
 }
 
 
+def clip_input(tooltip: str) -> io.Input:
+    """Frames, or a video."""
+    return field(io.MultiType, "images", types=[io.Image, io.Video], tooltip=tooltip)
+
+
 def fps_input() -> io.Input:
     """Frames per second of the frames."""
     return field(
@@ -33,7 +38,8 @@ def fps_input() -> io.Input:
         step=0.001,
         round=False,
         tooltip="Frames per second of the images: connect the fps of Get Video Components. Any rate works and is kept; "
-        "a wrong one makes the mouth run ahead of the speech or behind it. Default: 25.",
+        "a wrong one makes the mouth run ahead of the speech or behind it. A connected video brings its own. "
+        "Default: 25.",
     )
 
 

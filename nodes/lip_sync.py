@@ -15,10 +15,11 @@ from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, reference_schedul
 from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import load_model
 from .extract_dense_landmarks import WEIGHTS, describe, extract
-from .host import Progress, field, halving, io, missing_models, read_audio, read_images, schema, to_host, write_audio
+from .host import Progress, field, halving, io, missing_models, schema, to_host
 from .identity_embed import embed_identity
 from .inputs import (
     CATEGORY,
+    clip_input,
     face_choice,
     face_inputs,
     fps_input,
@@ -29,6 +30,7 @@ from .inputs import (
 )
 from .landmark_diffusion_sampler import sample_motion
 from .masked_reference_select import select
+from .media import Clip, Video, compact, read_audio, read_clip, write_audio
 from .wav2vec_features import speech_features
 
 
@@ -45,7 +47,7 @@ class LipSync(io.ComfyNode):
             "fps; every pixel away from the mouth stays exactly as it was.",
             search_aliases=["lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "mytalk"],
             inputs=[
-                field(io.Image, "images", tooltip="The frames of the clip, in order."),
+                clip_input("The frames of the clip in order, or a video. Decoded video takes less memory than frames."),
                 field(
                     io.Audio,
                     "audio",
@@ -66,6 +68,7 @@ class LipSync(io.ComfyNode):
                 io.Audio.Output(display_name="speech", tooltip="The speech, exactly as long as the frames."),
                 io.Mask.Output(display_name="mask", tooltip="Which pixels of the frames are new."),
                 io.String.Output(display_name="report", tooltip="What was found and done."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second: the video's own, or the input's."),
             ],
         )
 
@@ -88,7 +91,7 @@ class LipSync(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        images: Tensor,
+        images: Tensor | Video,
         audio: Mapping[str, Any],
         fps: float,
         seed: int,
@@ -107,11 +110,11 @@ class LipSync(io.ComfyNode):
         motion_model: str,
         appearance_model: str,
     ) -> io.NodeOutput:
-        size = read_images(images).shape[1:3]
         given, progress = read_audio(audio), Progress()
+        images, fps = read_frames(images, fps)
         speech = fit_audio(given, len(images) / fps)
         options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
-        choice = face_choice(face, face_index, point_x, point_y, size)
+        choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
         track = extract(images, fps, choice, progress.part(0.05, 0.3))
         identity = embed_identity(track, identity_model)
@@ -119,28 +122,37 @@ class LipSync(io.ComfyNode):
         bank = select(images, track, references, reference_count, progress.part(0.4, 0.45))
         frames, mask = render(images, track, motion, bank, appearance_model, progress.part(0.45, 1.0))
         report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
-        result = write_audio(speech)
-        result["waveform"] = to_host(result["waveform"])
-        return io.NodeOutput(to_host(frames), result, to_host(mask), report)
+        return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
+
+
+def read_frames(images: Tensor | Video, fps: float) -> Clip:
+    """The clip; a video's decoded frames are held in the least memory that loses nothing."""
+    clip = read_clip(images, fps)
+    return clip if clip.images is images else Clip(compact(clip.images), clip.fps)
 
 
 def render(
     images: Tensor, track: FaceTrack, motion: FaceTrack, bank: ReferenceBank, name: str, progress: Progress
 ) -> tuple[Tensor, Tensor]:
-    """Frames like `images (f, h, w, c)` with the mouths of `motion`, and masks `(f, h, w)`.
+    """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
     Crops go straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
     model, batch = load_model(name)
     place = geometry(track, motion)
     schedule = reference_schedule(bank, motion, place, model.params.references)
-    frames, masks = images.clone(), torch.zeros(images.shape[:3])
+    frames, masks = as_float(images), torch.zeros(images.shape[:3])
 
     def run(part: slice) -> None:
-        given, references = images[part, ..., :3].cpu(), bank.gather(schedule[part])
+        given, references = as_float(images[part, ..., :3]).cpu(), bank.gather(schedule[part])
         new, mask = render_frames(model, given, place[part], motion.points[part], references, motion.usable[part])
         frames[part, ..., :3] = new.to(frames)
         masks[part] = frame_mask(mask, place.transform[part], images.shape[1:3])[:, 0]
 
-    halving(run, len(images), batch, progress)
+    halving(run, len(images), batch, progress.showing(frames.__getitem__))
     return frames, masks
+
+
+def as_float(images: Tensor) -> Tensor:
+    """A copy of the frames, 0..1."""
+    return images.clone() if images.is_floating_point() else images / 255.0

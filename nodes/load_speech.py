@@ -9,8 +9,9 @@ from typing import Any
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import Audio
 from ..comfyui_mytalk.speech.audio import read_audio as read_audio_file
-from .host import field, input_files, input_path, io, read_audio, schema, to_host, write_audio
+from .host import field, input_files, input_path, io, schema
 from .inputs import CATEGORY, fps_input
+from .media import read_audio, write_audio
 
 NO_FILE = "none: use audio"
 LONGEST = 86_400.0  # seconds
@@ -108,9 +109,7 @@ class LoadSpeech(io.ComfyNode):
     ) -> io.NodeOutput:
         speech = read_audio(audio) if file == NO_FILE else read_audio_file(input_path(file))
         speech = amplify(cut(speech, start, duration), gain)
-        result = write_audio(speech)
-        result["waveform"] = to_host(result["waveform"])
-        return io.NodeOutput(result, math.ceil(speech.duration * fps - 1e-6), speech.duration)
+        return io.NodeOutput(write_audio(speech), math.ceil(speech.duration * fps - 1e-6), speech.duration)
 
 
 def cut(speech: Audio, start: float, duration: float) -> Audio:

@@ -8,8 +8,9 @@ from torch import Tensor
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import ReferenceBank, TensorSource, geometry, select_references
-from .host import Progress, field, io, read_images, schema, to_host
+from .host import Progress, field, io, schema, to_host
 from .inputs import CATEGORY, REFERENCES, reference_inputs
+from .media import read_images
 from .types import References, Track
 
 FIXED = 3  # the paper's closed, half open and wide mouth

@@ -83,5 +83,5 @@ def lay_over(
         inside = masks[index, :, :, None].to(frames.device) > 0
         frames[index, :, :, :3] = torch.where(inside, new, frames[index, :, :, :3])
 
-    halving(run, len(changed), BATCH, progress)
+    halving(run, len(changed), BATCH, progress.showing(lambda done: frames[changed[done]]))
     return frames, masks

@@ -61,5 +61,5 @@ def draw(track: FaceTrack, size: int, progress: Progress) -> Tensor:
         drawn = render_landmarks(points, size).permute(0, 2, 3, 1)
         pictures[part] = drawn * track.usable[part, None, None, None]
 
-    halving(run, len(track), BATCH, progress)
+    halving(run, len(track), BATCH, progress.showing(pictures.__getitem__))
     return pictures

@@ -9,8 +9,9 @@ import torch
 
 from ..comfyui_mytalk.speech.audio import Audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
-from .host import Progress, field, io, missing_models, network, read_audio, schema
+from .host import Progress, field, io, missing_models, network, schema
 from .inputs import CATEGORY, model_input
+from .media import read_audio
 from .types import SpeechFeatures, SpokenFeatures
 
 

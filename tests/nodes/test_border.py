@@ -30,37 +30,42 @@ def border(host):
     return host.module("nodes.host")
 
 
-def test_audio_may_be_any_mapping(border) -> None:
-    audio = border.read_audio(LazyAudio(torch.full((1, 2, 100), 0.25), 44_100))
+@pytest.fixture
+def media(host):
+    return host.module("nodes.media")
+
+
+def test_audio_may_be_any_mapping(media) -> None:
+    audio = media.read_audio(LazyAudio(torch.full((1, 2, 100), 0.25), 44_100))
     assert audio.waveform.shape == (2, 100) and audio.sample_rate == 44_100
 
 
 @pytest.mark.parametrize("kind", [torch.int16, torch.int32])
-def test_integer_samples_become_fractions_of_full_scale(border, kind: torch.dtype) -> None:
+def test_integer_samples_become_fractions_of_full_scale(media, kind: torch.dtype) -> None:
     half = torch.full((1, 1, 10), torch.iinfo(kind).max // 2, dtype=kind)
-    assert border.read_audio({"waveform": half, "sample_rate": 8000}).waveform.mean().item() == pytest.approx(
+    assert media.read_audio({"waveform": half, "sample_rate": 8000}).waveform.mean().item() == pytest.approx(
         0.5, abs=1e-4
     )
 
 
-def test_half_precision_audio_is_read_as_float32(border) -> None:
+def test_half_precision_audio_is_read_as_float32(media) -> None:
     assert (
-        border.read_audio({"waveform": torch.zeros(1, 1, 10).half(), "sample_rate": 8000}).waveform.dtype
+        media.read_audio({"waveform": torch.zeros(1, 1, 10).half(), "sample_rate": 8000}).waveform.dtype
         == torch.float32
     )
 
 
 @pytest.mark.parametrize("audio", [None, {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16_000}])
-def test_no_sound_is_one_clear_line(border, audio) -> None:
+def test_no_sound_is_one_clear_line(media, audio) -> None:
     with pytest.raises(ValueError, match="^audio: got .*expected") as error:
-        border.read_audio(audio)
+        media.read_audio(audio)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (8, 8, 3), (2, 8, 8, 1)])
-def test_wrong_images_are_one_clear_line(border, shape: tuple[int, ...]) -> None:
+def test_wrong_images_are_one_clear_line(media, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="^images: got shape"):
-        border.read_images(torch.zeros(shape))
+        media.read_images(torch.zeros(shape))
 
 
 def test_halving_does_every_frame_once_in_order(host, border) -> None:
@@ -93,18 +98,52 @@ def test_cancel_stops_the_next_report(host, border) -> None:
     progress(2, 10)  # the flag is used up: the next run is not cancelled
 
 
+class Bar:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+        self.previews: list[tuple] = []
+
+    def update_absolute(self, value: int, total: int, preview: tuple | None = None) -> None:
+        self.seen.append((value, total))
+        self.previews += [preview] if preview else []
+
+
 def test_progress_of_stages_adds_up_to_the_whole(border) -> None:
-    class Bar:
-        seen: list[tuple[int, int]] = []
-
-        def update_absolute(self, value: int, total: int) -> None:
-            self.seen.append((value, total))
-
     whole = border.Progress(Bar())
     whole.part(0.0, 0.5)(5, 5)
     whole.part(0.5, 1.0)(1, 2)
-    whole.part(0.5, 1.0)(2, 2)
-    assert Bar.seen == [(500, 1000), (750, 1000), (1000, 1000)]
+    whole.part(0.5, 1.0).part(0.5, 1.0)(2, 2)
+    assert whole.bar.seen == [(500, 1000), (750, 1000), (1000, 1000)]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.uint8])
+def test_previews_are_few_and_small_pictures_of_what_was_done(border, kind: torch.dtype) -> None:
+    shades = torch.arange(200, dtype=torch.uint8)
+    frames = shades.view(-1, 1, 1, 1).expand(-1, 900, 1600, 4)
+    stage = border.Progress(Bar()).showing(lambda i: frames[i] if kind == torch.uint8 else frames[i].to(kind) / 255)
+    for done in range(1, 201):
+        stage(done, 200)
+    assert len(stage.bar.previews) == border.PREVIEWS
+    form, picture, side = stage.bar.previews[1]
+    assert (form, picture.mode, side) == ("JPEG", "RGB", border.PREVIEW_SIDE)
+    assert max(picture.size) < 2 * side and picture.getpixel((0, 0)) == (19, 19, 19)
+
+
+def test_sound_of_two_channels_taking_turns_is_taken_apart(media) -> None:
+    """What hosts before 0.13 make of the PCM sound of a video, and what only looks like it."""
+    from tiny import tones
+
+    left = (tones(0.5)[0] * 20_000).short()
+    for share in (1.0, 0.8):
+        right = (left * share).short()
+        turns = torch.stack([left, right], 1).view(1, 1, -1)
+        found = media.read_audio({"waveform": turns, "sample_rate": 16_000})
+        assert found.waveform.shape == (2, 8000) and torch.equal((found.waveform[0] * 2**15).short(), left)
+    for other in (left.view(1, 1, -1), torch.stack([left, right])[None], torch.zeros(1, 1, 100, dtype=torch.int16)):
+        found = media.read_audio({"waveform": other, "sample_rate": 16_000})
+        assert found.waveform.shape == other.shape[1:]
 
 
 def test_weights_are_found_in_the_hosts_folder(host, border) -> None:

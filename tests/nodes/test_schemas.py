@@ -22,6 +22,7 @@ IDS = (
     "MyTalkMaskedReferenceSelect",
     "MyTalkAppearanceVAE",
     "MyTalkPasteBack",
+    "MyTalkFitVideoToSpeech",
 )
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -53,16 +55,16 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
         "appearance_model": NAMES["appearance"],
     }
     inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": 6, **names}
-    frames, speech, mask, report = host.run("MyTalkLipSync", audio=clip.audio, **inputs)
+    frames, speech, mask, report, fps = host.run("MyTalkLipSync", audio=clip.audio, **inputs)
     assert (frames - clip.frames).abs().max() < 1e-4
     assert torch.equal(mask, clip.mask)
     assert torch.equal(speech["waveform"], clip.speech["waveform"])
-    assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report
+    assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report and fps == clip.fps
 
 
 def test_nodes_give_what_the_library_gives(host, clip) -> None:
-    """With the widgets at their defaults, frame for frame, up to the rounding of the library's 8-bit frames."""
-    from tiny import NAMES
+    """A VIDEO, the widgets at their defaults: frame for frame, up to the rounding of the library's 8-bit frames."""
+    from tiny import NAMES, Film
 
     pipeline, track = (host.module(f"comfyui_mytalk.{name}") for name in ("pipeline", "landmarks.track"))
     generate, identity = (host.module(f"comfyui_mytalk.motion.{name}") for name in ("generate", "identity"))
@@ -79,9 +81,11 @@ def test_nodes_give_what_the_library_gives(host, clip) -> None:
         painter, place = appearance.load_appearance(NAMES["appearance"]), pipeline.geometry(face, spoken)
         expected = torch.cat([part[0] for part in pipeline.render_clip(painter, source, spoken, place, bank)])
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
-    inputs = {"images": images.float() / 255, "fps": clip.fps, "speech_encoder": NAMES["speech"], **names}
-    frames = host.run("MyTalkLipSync", audio=clip.speech, **inputs)[0]
-    assert (frames * 255 - expected).abs().max() < 0.51
+    film = Film(images / 255.0, Fraction(clip.fps))
+    inputs = {"images": film, "fps": 1.0, "speech_encoder": NAMES["speech"], **names}
+    frames, _, mask, _, fps = host.run("MyTalkLipSync", audio=clip.speech, **inputs)
+    assert (frames * 255 - expected).abs().max() < 0.51 and fps == clip.fps
+    assert torch.equal(frames[mask == 0], film.parts.images[mask == 0])
 
 
 def test_all_in_one_keeps_pixels_alpha_and_precision(host, clip) -> None:
@@ -90,7 +94,7 @@ def test_all_in_one_keeps_pixels_alpha_and_precision(host, clip) -> None:
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
     images = torch.cat([clip.images, clip.images[..., :1]], -1).half()[:4]
     inputs = {"images": images, "audio": clip.audio, "steps": 2, "speech_encoder": NAMES["speech"], **names}
-    frames, _, mask, _ = host.run("MyTalkLipSync", **inputs)
+    frames, _, mask, *_ = host.run("MyTalkLipSync", **inputs)
     assert frames.dtype == images.dtype and torch.equal(frames[mask == 0], images[mask == 0])
     assert torch.equal(frames[..., 3], images[..., 3]) and not torch.equal(frames, images)
 

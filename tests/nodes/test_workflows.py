@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "workflows").glob("*.json"))
+SAVED = sorted((ROOT / "tests" / "nodes" / "saved").glob("*.json"))  # what people saved with released versions
 TWINS = ROOT / "tests" / "workflows"
 FILES = {"file", "audio", "model", "encoder", "speech_encoder", "identity_model", "motion_model", "appearance_model"}
 
@@ -30,7 +31,7 @@ def test_there_are_graphs() -> None:
     assert {path.stem for path in SHIPPED} >= {"lipsync_nine_nodes", "lipsync_all_in_one"}
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED + SAVED, ids=lambda path: path.stem)
 def test_frontend_can_load_it(infos, path: Path) -> None:
     from graphs import problems_ui
 
@@ -44,6 +45,13 @@ def test_twin_is_what_the_frontend_queues(infos, path: Path) -> None:
     prompt = to_api(read(path), infos)
     assert prompt == read(TWINS / path.name)
     assert problems_api(prompt, infos, FILES) == []
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_host_still_accepts_what_people_saved(infos, path: Path) -> None:
+    from graphs import problems_api, to_api
+
+    assert problems_api(to_api(read(path), infos), infos, FILES) == []
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

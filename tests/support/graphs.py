@@ -71,11 +71,16 @@ def problems_ui(graph: dict[str, Any], infos: dict[str, dict]) -> list[str]:
         output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][socket]
         if link not in output["links"] or entry["link"] != link:
             found.append(f"link {link} is missing at one end")
-        if output["type"] != kind or entry["type"] not in (kind, "*"):
+        if output["type"] != kind or not accepts(entry["type"], kind):
             found.append(f"link {link}: {output['type']} {kind} {entry['type']}")
     for node in graph["nodes"]:
         found += problems_node(node, infos)
     return found
+
+
+def accepts(wanted: str, given: str) -> bool:
+    """Whether a socket of type `wanted`, perhaps a list of types, takes a link of type `given`."""
+    return wanted == "*" or set(given.split(",")) <= set(wanted.split(","))
 
 
 def problems_node(node: dict[str, Any], infos: dict[str, dict]) -> list[str]:
@@ -87,11 +92,12 @@ def problems_node(node: dict[str, Any], infos: dict[str, dict]) -> list[str]:
     info, found = infos[node["type"]], []
     if len(node["widgets_values"]) != len(widget_slots(info)):
         found.append(f"{node['type']}: {len(node['widgets_values'])} values for {widget_slots(info)}")
-    if [output["type"] for output in node["outputs"]] != list(info["output"]):
+    saved = [output["type"] for output in node["outputs"]]
+    if saved != list(info["output"])[: len(saved)]:  # outputs may be appended, and older graphs lack them
         found.append(f"{node['type']}: outputs")
     for socket in node["inputs"]:
         kind, _ = all_inputs(info).get(socket["name"], (None, None))
-        if kind != socket["type"] or (kind in WIDGETS) != ("widget" in socket):
+        if kind is None or not accepts(kind, socket["type"]) or (kind in WIDGETS) != ("widget" in socket):
             found.append(f"{node['type']}: input {socket['name']}")
     return found
 
@@ -110,7 +116,7 @@ def problems_api(prompt: dict[str, Any], infos: dict[str, dict], files: set[str]
             kind, options = known[name]
             if isinstance(value, list):
                 given = infos[prompt[value[0]]["class_type"]]["output"][value[1]]
-                if kind not in (given, "*"):
+                if not accepts(kind, given):
                     found.append(f"{where}: {name} gets {given}, wants {kind}")
             elif "options" in options and name not in files and value not in options["options"]:
                 found.append(f"{where}: {name} = {value!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -97,6 +99,16 @@ def moving_face(frames: int = 10, size: int = 256) -> Tensor:
     picture = torch.from_numpy(np.ascontiguousarray(data.astronaut())).float() / 255
     cuts = [picture[10 + i : 10 + i + size, 90 + 2 * i : 90 + 2 * i + size] for i in range(frames)]
     return torch.stack(cuts) * 0.987 + 0.003
+
+
+class Film:
+    """A VIDEO as the nodes see it."""
+
+    def __init__(self, images: Tensor, rate: Fraction) -> None:
+        self.parts = SimpleNamespace(images=images, frame_rate=rate, audio=None)
+
+    def get_components(self) -> SimpleNamespace:
+        return self.parts
 
 
 def tones(seconds: float, rate: int = 16_000) -> Tensor:

@@ -56,6 +56,17 @@ def Custom(io_type: str) -> type:
     return kind(io_type)
 
 
+class MultiType:
+    """A socket that takes several types."""
+
+    class Input(Input):
+        OPTIONS = ()
+
+        def __init__(self, id, types, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+            super().__init__(id, display_name, optional, tooltip, lazy)
+            self.io_type = ",".join(given.io_type for given in types)
+
+
 @dataclass
 class Schema:
     node_id: str

@@ -1,0 +1,108 @@
+"""The host's frames and sound as they arrive: checked, and read whatever form they come in.
+
+f frames   c channels   h w picture   n samples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.speech.audio import Audio
+from .host import to_host
+
+BLOCK = 8  # frames looked at together
+PARITY = 1.25  # by how much the power of even and odd samples of one channel may differ by chance
+ENOUGH = 4000  # samples to tell by
+
+
+class Video(Protocol):
+    """What is used of the host's VIDEO."""
+
+    def get_components(self) -> Any:
+        """An object with `images (f, h, w, c)` and `frame_rate`."""
+        ...
+
+
+class Clip(NamedTuple):
+    """Frames `(f, h, w, c)` at a constant rate: float 0..1, or uint8 where that holds the same values."""
+
+    images: Tensor
+    fps: float
+
+
+def read_clip(images: Tensor | Video, fps: float, name: str = "images") -> Clip:
+    """IMAGE at `fps`, or VIDEO at its own rate; raises InputError for anything else."""
+    if hasattr(images, "get_components"):
+        components = images.get_components()
+        return Clip(read_images(components.images, name), float(components.frame_rate))
+    return Clip(read_images(images, name), fps)
+
+
+def compact(images: Tensor) -> Tensor:
+    """The same frames as uint8, a quarter of the memory, when that loses nothing; else as they are.
+
+    The host decodes a whole VIDEO to float32; decoded frames are 8-bit, so only their first form is that large.
+    """
+    if images.dtype != torch.float32:
+        return images
+    small = torch.empty(images.shape, dtype=torch.uint8)
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK].cpu()
+        small[start : start + BLOCK] = (block.clamp(0, 1) * 255).round().byte()
+        if not torch.equal(small[start : start + BLOCK] / 255.0, block):
+            return images
+    return small
+
+
+def read_images(images: Tensor, name: str = "images") -> Tensor:
+    """Check an IMAGE: `(f, h, w, 3 or 4)`, any float type."""
+    if images is None or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (3, 4):
+        found = "nothing" if images is None else f"shape {tuple(images.shape)}"
+        raise InputError(f"{name}: got {found}, expected frames (count, height, width, 3); connect a video's frames")
+    return images
+
+
+def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
+    """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
+
+    Raises InputError for None, which is what a silent video gives, and for no samples.
+    """
+    if audio is None:
+        raise InputError(f"{name}: got no audio, expected speech; the video it comes from may be silent")
+    waveform, rate = audio["waveform"], int(audio["sample_rate"])
+    waveform = waveform[0] if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
+    if waveform.shape[-1] == 0 or rate <= 0:
+        raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech")
+    if waveform.is_floating_point():
+        return Audio(waveform.float().cpu(), rate)
+    waveform = separate(waveform.cpu())
+    return Audio(waveform.float() / (torch.iinfo(waveform.dtype).max + 1), rate)
+
+
+def separate(waveform: Tensor) -> Tensor:
+    """Integer samples `(c, n)`; one channel that holds two taking turns becomes `(2, n / 2)`.
+
+    Hosts before 0.13 give the PCM sound of a video so, with nothing to tell it by; it would play at half speed. In
+    one channel even and odd samples are equally loud, and so are the steps from one to the other and back. Left and
+    right of a voice differ in loudness, or are more alike than either is to its own next sample.
+    """
+    if len(waveform) != 1 or waveform.shape[1] % 2 or waveform.shape[1] < ENOUGH:
+        return waveform
+    samples = waveform.double()
+    return waveform.view(-1, 2).T if uneven(samples) or uneven(samples.diff()) else waveform
+
+
+def uneven(values: Tensor) -> bool:
+    """Whether the even and the odd ones of `values (1, n)` differ in power."""
+    even, odd = (values[:, first::2].square().mean().item() for first in (0, 1))
+    return max(even, odd) > PARITY * min(even, odd)
+
+
+def write_audio(audio: Audio) -> dict[str, Any]:
+    """Audio -> the host's AUDIO."""
+    return {"waveform": to_host(audio.waveform[None]), "sample_rate": audio.sample_rate}

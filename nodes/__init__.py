@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .appearance_vae import AppearanceVAE
+from .edit_motion import EditMotion
 from .extract_dense_landmarks import ExtractDenseLandmarks
 from .fit_video_to_speech import FitVideoToSpeech
 from .host import ComfyExtension, io, register_folders
 from .identity_embed import IdentityEmbed
 from .landmark_diffusion_sampler import LandmarkDiffusionSampler
+from .landmark_overlay import LandmarkOverlay
 from .lip_sync import LipSync
 from .load_speech import LoadSpeech
 from .masked_reference_select import MaskedReferenceSelect
@@ -27,6 +29,8 @@ NODES: list[type[io.ComfyNode]] = [
     AppearanceVAE,
     PasteBack,
     FitVideoToSpeech,
+    LandmarkOverlay,
+    EditMotion,
 ]
 
 register_folders()

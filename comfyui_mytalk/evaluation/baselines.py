@@ -8,16 +8,13 @@ Both are given the clip's own range of mouth shapes, which no real method has: a
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..landmarks.canonical import from_canonical, to_canonical
-from ..landmarks.sets import landmark_set
+from ..landmarks.canonical import to_canonical
 from ..landmarks.track import FaceTrack
+from ..motion.edit import loudness, lower_face, with_lower_face
 from ..motion.identity import mouth_opening
 
-RATE = 16_000
-ENVELOPE_WINDOW = 0.08  # seconds of speech that one frame hears
 ENDS = 0.2  # share of the frames that are averaged into the closed and into the open face
 
 
@@ -44,24 +41,3 @@ def energy_mouth(track: FaceTrack, speech: Tensor) -> FaceTrack:
     wanted = opening[usable].mean() + opening[usable].std() * level
     share = ((wanted - low) / (high - low).clamp_min(1e-6)).clamp(-0.5, 1.5)
     return with_lower_face(track, torch.lerp(closed, wide, share[:, None, None]))
-
-
-def loudness(speech: Tensor, times: Tensor) -> Tensor:
-    """Logarithm of the root mean square of `speech (s,)` around each of `times (f,)` seconds, smoothed: `(f,)`."""
-    half = int(ENVELOPE_WINDOW * RATE / 2)
-    power = F.avg_pool1d(speech.square()[None, None], 2 * half, 1, half)[0, 0]
-    at = (times * RATE).round().long().clamp(0, len(power) - 1)
-    return (power[at] + 1e-6).log().float()
-
-
-def lower_face(track: FaceTrack) -> Tensor:
-    """Pose-free generated points `(f, 180, 3)`, centimetres."""
-    return to_canonical(track.points, track.pose)[:, landmark_set("generated")]
-
-
-def with_lower_face(track: FaceTrack, lower: Tensor) -> FaceTrack:
-    """The track with other generated points, given pose-free `(f, 180, 3)`; unusable frames stay."""
-    points = track.points.clone()
-    frames = track.usable.nonzero()
-    points[frames, landmark_set("generated")] = from_canonical(lower, track.pose)[track.usable]
-    return track.replace(points=points)

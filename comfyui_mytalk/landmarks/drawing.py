@@ -37,22 +37,36 @@ def render_landmarks(points: Tensor, size: int = 256) -> Tensor:
     Anti-aliased lines on black: red the four lip rings, green jaw and lower contour, blue everything else.
     Points outside the picture are allowed; frames are independent of each other.
     """
+    return draw_lines(points, (size, size), LINE_WIDTH * size / 256)
+
+
+def draw_over(pictures: Tensor, points: Tensor, opacity: float = 1.0, width: float = 2.0) -> Tensor:
+    """`pictures (f, 3, h, w)`, 0..1, with the lines of `points (f, 478, ≥ 2)` in their pixels, `width` pixels wide.
+
+    Where no line is, values stay bit by bit.
+    """
+    ink = draw_lines(points, (pictures.shape[2], pictures.shape[3]), width)
+    return pictures * (1 - opacity * ink.amax(1, keepdim=True)) + opacity * ink
+
+
+def draw_lines(points: Tensor, size: tuple[int, int], width: float) -> Tensor:
+    """Lines of `width` pixels between `points (f, 478, ≥ 2)` on black `(f, 3, h, w)` of `size (h, w)`."""
+    height, across = size
     ends, channel = (table.to(points.device) for table in lines())
     start, stop = points[:, ends, :2].float().unbind(2)  # (f, m, 2)
-    width = LINE_WIDTH * size / 256
-    side = patch_side(start, stop, width, size)
-    corner = ((start + stop) / 2 - side / 2).floor().clamp(-side, size)
+    side = patch_side(start, stop, width, max(size))
+    corner = ((start + stop) / 2 - side / 2).floor().clamp(-side, max(size))
     axis = torch.arange(side, device=points.device, dtype=torch.float32)
     x, y = corner[..., 0, None] + axis, corner[..., 1, None] + axis  # (f, m, p) whole pixels
     distance = line_distance(x[..., None, :] + 0.5, y[..., :, None] + 0.5, start, stop)
     ink = ((width + 1) / 2 - distance).clamp(0, 1)
-    visible_x, visible_y = (x >= 0) & (x < size), (y >= 0) & (y < size)
+    visible_x, visible_y = (x >= 0) & (x < across), (y >= 0) & (y < height)
     ink = ink * (visible_y[..., :, None] & visible_x[..., None, :])
-    row = channel[None, :, None] * size + y.clamp(0, size - 1).long()
-    place = row[..., :, None] * size + x.clamp(0, size - 1).long()[..., None, :]
-    picture = points.new_zeros(len(points), 3 * size * size, dtype=torch.float32)
+    row = channel[None, :, None] * height + y.clamp(0, height - 1).long()
+    place = row[..., :, None] * across + x.clamp(0, across - 1).long()[..., None, :]
+    picture = points.new_zeros(len(points), 3 * height * across, dtype=torch.float32)
     picture.scatter_reduce_(1, place.flatten(1), ink.flatten(1), "amax")
-    return picture.view(-1, 3, size, size)
+    return picture.view(-1, 3, height, across)
 
 
 def patch_side(start: Tensor, stop: Tensor, width: float, size: int) -> int:

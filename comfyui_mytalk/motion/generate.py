@@ -19,6 +19,7 @@ from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
+from .edit import part_lips
 from .identity import TOKENS, resting_frames
 from .model import MotionModel
 from .params import FPS
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
-INNER_LIP_PAIRS = (  # points of the inner lips that lie above each other, from one corner to the other
-    (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318), (415, 324),
-)  # fmt: skip
 DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head's turn, not the old mouth
 
 
@@ -92,22 +90,6 @@ def generate_motion(
     rest = reference.to(device).mean(0, keepdim=True)
     lower = model.decode(x[None], rest)[0]
     return part_lips((rest + options.strength * (lower - rest)).cpu())
-
-
-def part_lips(lower: Tensor) -> Tensor:
-    """Lips meet but do not pass through each other: `(t, 180, 2)` -> the same with crossed pairs brought together.
-
-    A pose-free closed mouth scatters around zero opening; crossed lips would fold the mesh that references are
-    warped by, which shows as dark specks along the line between the lips.
-    """
-    place = {int(point): i for i, point in enumerate(landmark_set("generated"))}
-    upper, under = ([place[pair[side]] for pair in INNER_LIP_PAIRS] for side in (0, 1))
-    crossed = lower[:, upper, 1] < lower[:, under, 1]
-    middle = (lower[:, upper, 1] + lower[:, under, 1]) / 2
-    lower = lower.clone()
-    lower[:, upper, 1] = torch.where(crossed, middle, lower[:, upper, 1])
-    lower[:, under, 1] = torch.where(crossed, middle, lower[:, under, 1])
-    return lower
 
 
 def check_shapes(model: MotionModel, features: Tensor, upper: Tensor, identity: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from comfyui_mytalk.landmarks.align import apply_transform, crop_transform, invert
 from comfyui_mytalk.landmarks.canonical import fit_pose
-from comfyui_mytalk.landmarks.drawing import render_landmarks
+from comfyui_mytalk.landmarks.drawing import draw_lines, draw_over, render_landmarks
 from comfyui_mytalk.landmarks.sets import landmark_set
 
 
@@ -55,3 +55,14 @@ def test_outside_the_picture_nothing_is_drawn(points):
 def test_size_scales_the_picture(points):
     large = torch.nn.functional.avg_pool2d(render_landmarks(points * 2, size=512), 2)
     assert (large - render_landmarks(points)).abs().mean() < 0.01
+
+
+def test_lines_over_a_wide_picture_are_those_of_a_square_one(points):
+    wide = draw_lines(points, (200, 256), 1.5)
+    assert torch.equal(wide, render_landmarks(points)[:, :, :200])
+    picture = torch.rand(1, 3, 200, 256)
+    over = draw_over(picture, points, opacity=0.5, width=1.5)
+    free = (wide.amax(1, keepdim=True) == 0).expand_as(over)
+    assert torch.equal(over[free], picture[free])
+    lips = at(over, points[0, landmark_set("lips_outer")]) - at(picture, points[0, landmark_set("lips_outer")]) / 2
+    assert lips[0].min() > 0.2, "half of the line over half of the picture"

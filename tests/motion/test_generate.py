@@ -12,12 +12,11 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, part_lips
 from comfyui_mytalk.motion.generate import (
-    INNER_LIP_PAIRS,
     MotionOptions,
     fit_length,
     generate_motion,
-    part_lips,
     resample,
     speak,
 )

@@ -23,6 +23,8 @@ IDS = (
     "MyTalkAppearanceVAE",
     "MyTalkPasteBack",
     "MyTalkFitVideoToSpeech",
+    "MyTalkLandmarkOverlay",
+    "MyTalkEditMotion",
 )
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 

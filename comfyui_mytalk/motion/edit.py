@@ -1,0 +1,151 @@
+"""Changing a generated mouth without generating it again: how far it moves, how smoothly, and where it rests.
+
+    f frames   s speech samples at 16 kHz
+
+Tracks keep head pose, upper face, all depths and unusable frames. Lower faces are the 180 generated points with
+the pose taken out, canonical centimetres `(f, 180, 3)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..landmarks.align import gaussian_smooth
+from ..landmarks.canonical import from_canonical, to_canonical
+from ..landmarks.sets import landmark_set
+from ..speech.audio import SPEECH_RATE
+from ..speech.features import normalise_loudness
+from .identity import TOKENS, resting_frames
+
+if TYPE_CHECKING:
+    from ..landmarks.track import FaceTrack
+
+INNER_LIP_PAIRS = (  # points of the inner lips that lie above each other, from one corner to the other
+    (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318), (415, 324),
+)  # fmt: skip
+ENVELOPE_WINDOW = 0.08  # seconds of speech that one loudness hears
+GATE_RATE = 100  # Hz at which silence is looked for
+GATE_KNEE = 6.0  # dB around the threshold in which the mouth goes from rest to speech
+GATE_HOLD = 0.12  # seconds: lips part before the sound begins, and close after it ends
+GATE_SMOOTHING = 0.05  # seconds, sigma: nobody shuts the mouth within a frame
+
+
+@dataclass(frozen=True)
+class MotionEdit:
+    """What to change; the defaults change nothing.
+
+    strength: distance from the actor's resting mouth, 0 at rest, 1 as generated, above 1 exaggerates. smoothing:
+    sigma of a Gaussian over time, seconds. blend: 0 is the actor's own motion, 1 the generated one. gate: how far the
+    mouth rests where the speech is silent, 0..1. threshold: dB below the loudness of the voice that count as silent.
+    """
+
+    strength: float = 1.0
+    smoothing: float = 0.0
+    blend: float = 1.0
+    gate: float = 0.0
+    threshold: float = 30.0
+
+    def __post_init__(self) -> None:
+        if min(self.strength, self.smoothing, self.threshold) < 0:
+            raise InputError(
+                f"got strength {self.strength:g}, smoothing {self.smoothing:g} s and threshold {self.threshold:g} dB, "
+                "expected none of them below 0"
+            )
+        if not (0 <= self.blend <= 1 and 0 <= self.gate <= 1):
+            raise InputError(f"got blend {self.blend:g} and gate {self.gate:g}, expected 0 to 1")
+
+
+def edit_motion(source: FaceTrack, spoken: FaceTrack, edit: MotionEdit, speech: Tensor | None = None) -> FaceTrack:
+    """`spoken` with its mouth changed: `source` is the same clip as filmed, `speech (s,)` what the gate listens to.
+
+    Raises InputError when the tracks differ in length, or when no frame is usable.
+    """
+    if len(source) != len(spoken):
+        raise InputError(f"got tracks of {len(source)} and {len(spoken)} frames, expected two of the same clip")
+    gated = edit.gate > 0 and speech is not None
+    if not gated and (edit.strength, edit.smoothing, edit.blend) == (1, 0, 1):
+        return spoken
+    rest, lower = resting_mouth(source), lower_face(spoken)
+    share = torch.full((len(spoken),), edit.strength)
+    if gated:
+        active = speech_activity(speech, spoken.times - spoken.times[0], edit.threshold)
+        share = share * (1 - edit.gate * (1 - active))
+    changed = rest + share[:, None, None] * (lower - rest)
+    changed = smooth_motion(changed, spoken, edit.smoothing)
+    changed = torch.lerp(lower_face(source), changed, edit.blend)
+    flat = part_lips(changed[..., :2])
+    return with_lower_face(spoken, torch.cat([flat, lower[..., 2:]], -1))
+
+
+def resting_mouth(track: FaceTrack) -> Tensor:
+    """The lower face `(180, 3)` of the frames in which the mouth is the most closed and the most still."""
+    lower = lower_face(track)
+    return lower[resting_frames(to_canonical(track.points, track.pose), track.usable, TOKENS)].mean(0)
+
+
+def smooth_motion(lower: Tensor, track: FaceTrack, seconds: float) -> Tensor:
+    """A Gaussian of sigma `seconds` over `lower (f, 180, 3)`, never across a cut or a frame without a face."""
+    if seconds <= 0 or len(track) < 2:
+        return lower
+    sigma = seconds / max(track.times.diff().median().item(), 1e-3)
+    breaks = (track.shots.diff() != 0) | (track.usable[1:] != track.usable[:-1])
+    parts = lower.tensor_split(breaks.nonzero()[:, 0] + 1)
+    return torch.cat([gaussian_smooth(part.flatten(1), sigma).view_as(part) for part in parts])
+
+
+def speech_activity(speech: Tensor, times: Tensor, threshold: float = 30.0) -> Tensor:
+    """How much is said `(f,)`, 0..1, at `times (f,)` seconds of `speech (s,)`; 0 where it is silent.
+
+    Silent is what lies `threshold` dB below the loudness of the voice, for longer than lips take to part and close.
+    """
+    grid = torch.arange(max(1, round(len(speech) / SPEECH_RATE * GATE_RATE))) / GATE_RATE
+    decibels = 10 / math.log(10) * loudness(normalise_loudness(speech), grid)
+    active = ((decibels + threshold) / GATE_KNEE + 0.5).clamp(0, 1)
+    reach = round(GATE_HOLD * GATE_RATE)
+    active = F.max_pool1d(active[None], 2 * reach + 1, 1, reach)[0]
+    active = gaussian_smooth(active[:, None], GATE_SMOOTHING * GATE_RATE)[:, 0]
+    return active[(times * GATE_RATE).round().long().clamp(0, len(active) - 1)] * (times < len(speech) / SPEECH_RATE)
+
+
+def loudness(speech: Tensor, times: Tensor) -> Tensor:
+    """Logarithm of the mean power of `speech (s,)` around each of `times (f,)` seconds, smoothed: `(f,)`."""
+    half = int(ENVELOPE_WINDOW * SPEECH_RATE / 2)
+    power = F.avg_pool1d(speech.square()[None, None], 2 * half, 1, half)[0, 0]
+    at = (times * SPEECH_RATE).round().long().clamp(0, len(power) - 1)
+    return (power[at] + 1e-6).log().float()
+
+
+def part_lips(lower: Tensor) -> Tensor:
+    """Lips meet but do not pass through each other: `(t, 180, 2)` -> the same with crossed pairs brought together.
+
+    A pose-free closed mouth scatters around zero opening; crossed lips would fold the mesh that references are
+    warped by, which shows as dark specks along the line between the lips.
+    """
+    place = {int(point): i for i, point in enumerate(landmark_set("generated"))}
+    upper, under = ([place[pair[side]] for pair in INNER_LIP_PAIRS] for side in (0, 1))
+    crossed = lower[:, upper, 1] < lower[:, under, 1]
+    middle = (lower[:, upper, 1] + lower[:, under, 1]) / 2
+    lower = lower.clone()
+    lower[:, upper, 1] = torch.where(crossed, middle, lower[:, upper, 1])
+    lower[:, under, 1] = torch.where(crossed, middle, lower[:, under, 1])
+    return lower
+
+
+def lower_face(track: FaceTrack) -> Tensor:
+    """Pose-free generated points `(f, 180, 3)`, centimetres."""
+    return to_canonical(track.points, track.pose)[:, landmark_set("generated")]
+
+
+def with_lower_face(track: FaceTrack, lower: Tensor) -> FaceTrack:
+    """The track with other generated points, given pose-free `(f, 180, 3)`; unusable frames stay."""
+    points = track.points.clone()
+    frames = track.usable.nonzero()
+    points[frames, landmark_set("generated")] = from_canonical(lower, track.pose)[track.usable]
+    return track.replace(points=points)

@@ -27,7 +27,7 @@ from .appearance.references import (
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
-from .landmarks.align import CROP_SIZE, apply_transform, invert, sample_affine
+from .landmarks.align import CROP_SIZE, apply_transform, cut_crops, invert
 from .landmarks.canonical import Pose, to_canonical
 from .landmarks.track import FaceTrack
 
@@ -139,7 +139,7 @@ def cut_frames(
         if inside:
             picture = pixels[inside].permute(0, 3, 1, 2).float()
             at = torch.tensor(inside) + start
-            cut = sample_affine(picture, place.transform[at], (size, size)).round().clamp(0, 255).byte()
+            cut = cut_crops(picture / 255, place.transform[at], size).mul(255).round().byte()
             for i, crop in zip(at.tolist(), cut, strict=True):
                 crops[slot[i]] = crop
         start += len(pixels)
@@ -182,7 +182,7 @@ def paint_crops(
     `drawing (b, 3, s, s)` replaces the landmark image that `points` would give. Runs on the model's device.
     """
     size, device = model.params.size, next(model.parameters()).device
-    source = sample_affine(pictures, place.transform, (size, size))
+    source = cut_crops(pictures, place.transform, size)
     mask = window_mask(model.params, place.mask(size))
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)

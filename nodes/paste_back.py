@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.blend import frame_mask, match_colour, paste_back
 from ..comfyui_mytalk.errors import InputError
-from ..comfyui_mytalk.landmarks.align import sample_affine
+from ..comfyui_mytalk.landmarks.align import cut_crops
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, geometry
 from .appearance_vae import pictures
@@ -77,7 +77,7 @@ def lay_over(
         picture, transform = pictures(images[index]), place.transform[index]
         crop, mask = pictures(crops[index]), crop_mask[index, None].float().cpu()
         if match:
-            crop = match_colour(crop, sample_affine(picture, transform, crop.shape[2:]), mask)
+            crop = match_colour(crop, cut_crops(picture, transform, crop.shape[-1]), mask)
         masks[index] = frame_mask(mask, transform, images.shape[1:3])[:, 0]
         new = paste_back(picture, crop, mask, transform).permute(0, 2, 3, 1).to(frames)
         inside = masks[index, :, :, None].to(frames.device) > 0

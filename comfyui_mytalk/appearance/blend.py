@@ -104,18 +104,8 @@ def _placements(crops: Tensor | None, mask: Tensor, transform: Tensor, size: tup
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         share = sample_affine(mask[i : i + 1], local, shape)
         if crops is not None:
-            share = torch.cat([_sample_picture(crops[i : i + 1], local, shape), share], 1)
+            share = torch.cat([sample_affine(crops[i : i + 1], local, shape, "bicubic"), share], 1)
         yield i, share[0], rows, columns
-
-
-def _sample_picture(crops: Tensor, transform: Tensor, shape: tuple[int, int]) -> Tensor:
-    """`crops (1, c, s, s)` at `transform (1, 2, 3)` of each pixel of `shape`; bicubic where it enlarges."""
-    if transform[0, :, 0].norm() >= 1:
-        return sample_affine(crops, transform, shape)
-    y, x = (torch.arange(n, device=crops.device, dtype=transform.dtype) + 0.5 for n in shape)
-    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-    grid = apply_transform(transform, pixels[None]).view(1, *shape, 2) * (2 / crops.shape[-1]) - 1
-    return F.grid_sample(crops, grid.to(crops.dtype), mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def _box(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> tuple[slice, slice]:

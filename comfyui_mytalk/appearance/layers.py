@@ -125,12 +125,41 @@ class Decoder(nn.Module):
         self.conv_out = conv3(widths[0], channels_out * p.patch**2)
 
     def forward(self, z: Tensor, skips: list[Tensor] | None = None) -> Tensor:
+        return self.picture(self.features(z, skips))
+
+    def features(self, z: Tensor, skips: list[Tensor] | None = None) -> Tensor:
+        """The last features `(b, channels, h / patch, w / patch)`, from which heads read."""
         h = self.middle(self.conv_in(z))
         for i, level in enumerate(self.levels):
             h = self.ups[i - 1](h) if i else h
             h = level(h if skips is None else h + skips[-1 - i])
-        h = self.conv_out(F.silu(self.norm_out(h)))
+        return F.silu(self.norm_out(h))
+
+    def picture(self, features: Tensor) -> Tensor:
+        h = self.conv_out(features)
         return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
+
+
+class Refinement(nn.Module):
+    """What the blend of aligned references still lacks: a small movement of each, and colour on top.
+
+    Landmarks miss by a pixel or two and skin between them stretches: pictures that do not lie exactly above each other
+    blend to a blur. Not in the paper. Both heads start at zero, so an untrained refinement changes nothing.
+    """
+
+    def __init__(self, p: AppearanceParams) -> None:
+        super().__init__()
+        self.patch = p.patch
+        self.flow = conv3(p.channels * p.multipliers[0], 2 * p.references)
+        self.colour = conv3(p.channels * p.multipliers[0], 3 * p.patch**2)
+        for layer in (self.flow, self.colour):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's features -> smooth flow `(b, k, 2, h, w)` in pixels, and colour `(b, 3, h, w)`."""
+        flow = F.interpolate(self.flow(features).float(), scale_factor=float(self.patch), mode="bilinear")
+        return flow.unflatten(1, (-1, 2)), F.pixel_shuffle(self.colour(features), self.patch)
 
 
 class FusionNet(nn.Module):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..errors import InputError
-from .layers import Decoder, Encoder, FusionNet
+from .layers import Decoder, Encoder, FusionNet, Refinement
 from .params import AppearanceParams
+from .warp import move_pictures
 
 
 class Posterior(NamedTuple):
@@ -68,6 +69,7 @@ class AppearanceModel(nn.Module):
         above = [*widths[1:], widths[-1]]  # what the decoder carries when it enters each level
         mixes = (SkipFusion(width, out, p.references) for width, out in zip(widths, above, strict=True))
         self.skips = nn.ModuleList(mixes) if p.skips else None
+        self.refine = Refinement(p) if p.refine else None
 
     def forward(self, masked: Tensor, landmarks: Tensor, references: Tensor) -> Tensor:
         """masked, landmarks `(b, 3, h, w)`, references `(b, k, 3, h, w)`, 0..1 -> `(b, 3, h, w)`, 0..1."""
@@ -87,22 +89,26 @@ class AppearanceModel(nn.Module):
         landmark = Posterior.from_moments(self.quant_landmark(motion))
         latents = [q.sample() if sample else q.mean for q in (appearance, landmark)]
         skips = self._skips(nonlip_features, motion_features, lip_features)
-        out = self.decoder(self.post_quant(self.quant(torch.cat(latents, 1))), skips)
-        return self._picture(out, masked, references), appearance.kl() + landmark.kl()
+        features = self.decoder.features(self.post_quant(self.quant(torch.cat(latents, 1))), skips)
+        return self._picture(features, masked, references), appearance.kl() + landmark.kl()
 
     def _skips(self, nonlip: list[Tensor], landmark: list[Tensor], lips: list[Tensor]) -> list[Tensor] | None:
         if self.skips is None:
             return None
         return [skip(*level) for skip, *level in zip(self.skips, nonlip, landmark, lips, strict=True)]
 
-    def _picture(self, out: Tensor, masked: Tensor, references: Tensor) -> Tensor:
+    def _picture(self, features: Tensor, masked: Tensor, references: Tensor) -> Tensor:
         """Blend candidates by predicted weights: new colour, the visible frame, each aligned reference."""
+        out, added = self.decoder.picture(features), 0.0
+        if self.refine is not None:
+            flow, added = self.refine(features)
+            references = move_pictures(references, flow)
         colour = (out[:, :3] + 1) / 2
         if not self.params.blend:
-            return colour
+            return colour + added
         weights = out[:, 3:].float().softmax(1)
         candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
-        return (weights[:, :, None] * candidates).sum(1)
+        return (weights[:, :, None] * candidates).sum(1) + added
 
 
 def model_config(params: AppearanceParams) -> dict[str, object]:

@@ -26,6 +26,7 @@ class AppearanceParams:
     aligned: bool = False  # references warped onto the target landmarks before they are encoded
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
+    refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
     window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
 
     @property
@@ -50,6 +51,7 @@ PRESETS: dict[str, AppearanceParams] = {
         aligned=True,
         skips=True,
         blend=True,
+        refine=True,
         window=(96, 256, 32, 224),
     ),
 }

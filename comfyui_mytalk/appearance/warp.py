@@ -38,9 +38,25 @@ def align_references(images: Tensor, points: Tensor, target: Tensor, window: Win
     flow = _window_flow(points, target, (top, bottom, left, right), max(1, size // GRID)).flatten(0, 1)
     x, y = (torch.arange(*span, device=flow.device) + 0.5 for span in ((left, right), (top, bottom)))
     grid = (torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) + flow) * (2 / size) - 1
-    pictures = images.flatten(0, 1).float()  # half precision could not tell neighbouring pixels apart in the grid
-    warped = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return warped.to(images.dtype).unflatten(0, (b, k))
+    return _sample(images.flatten(0, 1), grid).unflatten(0, (b, k))
+
+
+def move_pictures(images: Tensor, flow: Tensor) -> Tensor:
+    """`images (b, k, c, h, w)` 0..1, each pixel fetched from `flow (b, k, 2, h, w)` pixels (x, y) further on."""
+    height, width = images.shape[-2:]
+    x, y = (torch.arange(n, device=flow.device) + 0.5 for n in (width, height))
+    place = torch.stack(torch.meshgrid(x, y, indexing="xy")) + flow.float()
+    grid = place.flatten(0, 1).permute(0, 2, 3, 1) * (2 / place.new_tensor([width, height])) - 1
+    return _sample(images.flatten(0, 1), grid).unflatten(0, images.shape[:2])
+
+
+def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
+    """`pictures (n, c, h, w)` 0..1 at `grid (n, h, w, 2)`, -1..1, bicubic: bilinear would blur and leave kinks.
+
+    In single precision: half could not tell neighbouring pixels apart in the grid.
+    """
+    sampled = F.grid_sample(pictures.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return sampled.clamp(0, 1).to(pictures.dtype)
 
 
 def reference_flow(points: Tensor, target: Tensor, size: int, grid: int = GRID) -> Tensor:

@@ -54,14 +54,15 @@ def apply_transform(transform: Tensor, points: Tensor) -> Tensor:
     return points @ transform[:, :, :2].mT + transform[:, None, :, 2]
 
 
-def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:
+def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Resample `images (f, c, h, w)` at `transform (f, 2, 3)` of each output pixel -> `(f, c, *size)`.
 
-    Bilinear with zeros outside. Where the map shrinks by more than two, the source is first blurred by
-    area averaging, so that close-ups do not alias.
+    Zeros outside. Where the map shrinks much, the source is first blurred by area averaging, so that close-ups do
+    not alias. `mode` "bilinear" stays in the pictures' range, as masks must; "bicubic" may overshoot it a little,
+    and keeps pictures sharp: cut and pasted back bilinearly they lose 15 to 35 % of their Laplacian energy.
     """
     shrink = transform[:, :, 0].norm(dim=-1).max().item()
-    factor = max(1, int(shrink))
+    factor = max(1, int(shrink if mode == "bilinear" else shrink / 1.5))
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         transform = transform / factor
@@ -71,4 +72,9 @@ def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int]) -> T
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2)
     grid = apply_transform(transform, grid.expand(len(images), -1, -1)).view(-1, *size, 2)
     grid = grid / grid.new_tensor([width, height]) * 2 - 1
-    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """The crops `(f, c, size, size)` of `images (f, c, h, w)` in 0..1, placed by `transform (f, 2, 3)`."""
+    return sample_affine(images, transform, (size, size), "bicubic").clamp(0, 1)

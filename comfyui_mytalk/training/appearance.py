@@ -2,8 +2,8 @@
 
     b batch   k references   s crop side in pixels
 
-Losses: L1 and multi-scale gradient L1 weighted to the mouth, KL 1e-6 on both posteriors, and from `--gan-from`
-on a hinge patch GAN with adaptive weight and feature matching.
+Losses: L1, multi-scale gradient L1 and strength of detail, weighted to the mouth, KL 1e-6 on both posteriors, and from
+`--gan-from` on a hinge patch GAN with adaptive weight and feature matching.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
@@ -22,13 +21,15 @@ from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feat
 from ..appearance.model import AppearanceModel, model_config
 from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
-from .appearance_data import Sample, SampleStream
+from ..errors import InputError
+from .appearance_data import Sample, SampleStream, cut_sample
+from .appearance_losses import middle_part, reconstruction_loss, texture_loss
 from .appearance_validation import save_sheet, validate
 from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, warmup_cosine
+from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
 
 logger = logging.getLogger(__name__)
-SEEN = 0.72  # share of each side, from the middle, that the discriminator judges: the mouth and skin around it
+WARMUP = 100  # steps
 REFERENCE_DESIGNS = ("aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
 
 
@@ -45,7 +46,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--gan-from", type=float, default=0.45, help="share of the steps after which the GAN starts")
     parser.add_argument("--gan-weight", type=float, default=1.0, help="the paper has 0.5 (default %(default)s)")
     parser.add_argument("--matching-weight", type=float, default=4.0, help="discriminator feature matching")
+    parser.add_argument("--texture-weight", type=float, default=1.0, help="strength of detail in 8 px patches")
     parser.add_argument("--kl-weight", type=float, default=1e-6)
+    parser.add_argument("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only")
+    parser.add_argument("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts of the window this large")
+    parser.add_argument("--echo", type=int, default=1, help="steps per batch read, each with another part of it")
+    parser.add_argument("--validate-clips", type=int, help="at most so many, spread over the split (default all)")
     parser.add_argument("--validate-every", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
 
@@ -58,36 +64,6 @@ def design(params: AppearanceParams, references: str) -> AppearanceParams:
     )
 
 
-def loss_weight(mask: Tensor, mouth: Tensor) -> Tensor:
-    """Per-pixel weight `(b, 1, h, w)`: little outside the mask, most in the mouth box."""
-    return 0.05 + mask + mouth
-
-
-def gradient_l1(picture: Tensor, target: Tensor, weight: Tensor, scales: int = 3) -> Tensor:
-    """L1 of horizontal and vertical differences at several scales: edges, not only colours, must agree."""
-    total = picture.new_zeros(())
-    for _ in range(scales):
-        for axis in (2, 3):
-            error = (picture.diff(dim=axis) - target.diff(dim=axis)).abs()
-            total = total + (error * weight.narrow(axis, 1, error.shape[axis])).mean() / weight.mean()
-        picture, target, weight = (F.avg_pool2d(x, 2) for x in (picture, target, weight))
-    return total / (2 * scales)
-
-
-def reconstruction_loss(picture: Tensor, sample: Sample) -> Tensor:
-    """Weighted L1 plus multi-scale gradient L1."""
-    weight = loss_weight(sample.mask, sample.mouth)
-    l1 = ((picture - sample.target).abs() * weight).mean() / weight.mean()
-    return l1 + gradient_l1(picture, sample.target, weight)
-
-
-def middle_part(picture: Tensor) -> Tensor:
-    """The middle `SEEN` of both sides of `(b, c, h, w)`: what lies around it is the source frame anyway."""
-    height, width = picture.shape[-2:]
-    top, left = (round(side * (1 - SEEN) / 2) for side in (height, width))
-    return picture[..., top : height - top, left : width - left]
-
-
 class Trainer:
     """The generator and discriminator with their optimizers; `step` is one GAN step of latent diffusion's recipe."""
 
@@ -95,20 +71,26 @@ class Trainer:
         self.args, self.device = args, torch.device(args.device)
         self.model = AppearanceModel(params).to(self.device, memory_format=torch.channels_last)
         self.discriminator = PatchDiscriminator(32).to(self.device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), args.rate, betas=(0.5, 0.9))
+        if args.freeze_encoders:
+            freeze_encoders(self.model)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, args.rate, betas=(0.5, 0.9))
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), args.rate, betas=(0.5, 0.9))
         self.ema = Ema(self.model, 0.999)
 
-    def step(self, step: int, sample: Sample) -> dict[str, Tensor]:
-        rate = self.args.rate * warmup_cosine(step, 200, self.args.steps, 0.02)
+    def step(self, step: int, sample: Sample, progress: float | None = None) -> dict[str, Tensor]:
+        """One step on `sample`; the learning rate falls with `progress` 0..1 (default: the share of the steps)."""
+        progress = step / self.args.steps if progress is None else progress
+        rate = self.args.rate * min(1.0, (step + 1) / WARMUP) * anneal(progress, 0.02)
         set_learning_rate(self.optimizer, rate)
         set_learning_rate(self.discriminator_optimizer, rate)
         adversarial = step >= self.args.gan_from * self.args.steps
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, kl = self.model.generate(*sample.inputs, sample=True)
         picture = picture.float()
-        loss = reconstruction = reconstruction_loss(picture, sample)
-        logs = {"reconstruction": reconstruction.detach()}
+        reconstruction, texture = reconstruction_loss(picture, sample), texture_loss(picture, sample)
+        loss = reconstruction + self.args.texture_weight * texture
+        logs = {"reconstruction": reconstruction.detach(), "texture": texture.detach()}
         composed, real = picture * sample.mask + sample.target * (1 - sample.mask), sample.target
         composed, real = middle_part(composed), middle_part(real)
         if adversarial:
@@ -150,19 +132,39 @@ class Trainer:
         return {"discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer}
 
 
+def freeze_encoders(model: AppearanceModel) -> None:
+    """Leave the three encoders as they are: how faces look is common property, how they are put together is trained."""
+    for encoder in (model.lip_encoder, model.nonlip_encoder, model.landmark_encoder):
+        encoder.requires_grad_(False)
+
+
+def start_from(model: AppearanceModel, name: str) -> None:
+    """Load weights by name or path; a refinement that they lack stays as it is, which changes no picture.
+
+    Raises InputError when the weights are missing or of another shape.
+    """
+    path = find_weights(name, "appearance")
+    state = {key: tensor.float() for key, tensor in load_checkpoint(path, "appearance").state.items()}
+    own = model.state_dict()
+    state |= {key: tensor for key, tensor in own.items() if key.startswith("refine.") and key not in state}
+    if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
+        raise InputError(f"the weights {path} are of another network than this preset; choose the preset they are of")
+    model.load_state_dict(state)
+
+
 def main(args: Namespace) -> None:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end."""
     seed_everything(args.seed)
     clips, validation = read_clips(args.data, "train"), read_clips(args.data, "val")
+    validation = validation[:: -(-len(validation) // args.validate_clips)] if args.validate_clips else validation
     params = design(PRESETS[args.preset], args.references)
     trainer = Trainer(params, args)
     if args.start:
-        state = load_checkpoint(find_weights(args.start, "appearance"), "appearance").state
-        trainer.model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        start_from(trainer.model, args.start)
         trainer.ema = Ema(trainer.model, 0.999)
     run = Run(args.run, args.minutes)
     start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
-    stream = SampleStream(clips, params, args.batch, args.seed, start)
+    stream = SampleStream(clips, params, args.batch, args.seed, start // args.echo)
     own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
     loader = DataLoader(
         stream, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
@@ -170,7 +172,10 @@ def main(args: Namespace) -> None:
     batches = iter(loader)
     step = start
     for step in run.steps(start, args.steps):
-        logs = trainer.step(step, next(batches).to(trainer.device))
+        if step % args.echo == 0 or step == start:
+            batch = next(batches)
+        sample = cut_sample(batch, args.cut, step_rng(args.seed + 1, step)) if args.cut else batch
+        logs = trainer.step(step, sample.to(trainer.device), run.progress(step, args.steps))
         if step % 50 == 0:
             run.log(step, **logs)
         if (step + 1) % args.validate_every == 0:
@@ -196,5 +201,5 @@ def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation
         state,
         "appearance",
         model_config(params),
-        {"step": str(step), **{k: f"{v:.4f}" for k, v in scores.items()}},
+        {"step": str(step), "references": trainer.args.references, **{k: f"{v:.4f}" for k, v in scores.items()}},
     )

@@ -26,7 +26,8 @@ from .loop import step_rng
 
 GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
 MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
-NOISE = 0.6  # pixels: landmarks come from a motion model at run time
+NOISE = 0.5  # pixels: detectors tremble
+DRIFT = 0.1  # of the way to another mouth: at run time landmarks come from a motion model, which errs along such ways
 
 
 @dataclass
@@ -81,11 +82,16 @@ class ClipView:
 
 
 def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Three fixed kinds (closed, middle, widest; Section 3.4.1) or mouths like the target's, in order of opening."""
-    opening = view.shape[allowed, 0].numpy()
+    """Three fixed kinds (closed, middle, widest; Section 3.4.1), any mouths, or mouths like the target's, by opening.
+
+    Clips differ in what they have to offer: with near mouths alone in training, others ring and show double edges.
+    """
+    opening, kind = view.shape[allowed, 0].numpy(), rng.random()
     if count == 1:
         picks = [int(rng.choice(allowed))]
-    elif rng.random() < 0.4:
+    elif kind < 0.15:
+        picks = rng.choice(allowed, count, replace=len(allowed) < count).tolist()
+    elif kind < 0.5:
         wanted = np.quantile(opening, np.linspace(0.05, 0.95, count))
         near = [np.argsort(np.abs(opening - value), kind="stable")[: max(1, len(allowed) // 12)] for value in wanted]
         picks = [int(allowed[rng.choice(n)]) for n in near]
@@ -173,11 +179,36 @@ def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Gener
     crops, points, mask = stacked["crop"], stacked["points"], window_mask(p, stacked["mask"])
     mouth = mouth_boxes(points, crops.shape[-1])
     if rng is not None:
-        points = points + torch.from_numpy(rng.normal(0, NOISE, points.shape)).float()
+        points = landmark_noise(points, stacked["reference_points"], rng)
     references = References(stacked["images"], stacked["reference_points"], stacked["reference_masks"])
     inputs = model_inputs(p, crops, render_landmarks(points, crops.shape[-1]), points, mask, references)
     top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
     return Sample(inputs, *(x[..., top:bottom, left:right] for x in (crops, mask, mouth)))
+
+
+def landmark_noise(points: Tensor, others: Tensor, rng: np.random.Generator) -> Tensor:
+    """Landmarks `(b, n, 2)` that tremble and stray a little along the way to or from one of `others (b, k, n, 2)`."""
+    other = others[:, int(rng.integers(others.shape[1]))]
+    stray = torch.from_numpy(rng.normal(0, DRIFT, (len(points), 1, 1))).float()
+    tremble = NOISE * torch.from_numpy(rng.random((len(points), 1, 1)) * rng.normal(0, 1, points.shape)).float()
+    return points + stray * (other - points) + tremble
+
+
+def cut_sample(sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """A part `(h, w)` of every picture, placed at random but around its mouth: cheaper steps, more of them."""
+    boxes = []
+    for mouth in sample.mouth[:, 0]:
+        starts = []
+        for side, (length, line) in enumerate(zip(size, (mouth.amax(1), mouth.amax(0)), strict=True)):
+            inside, whole = line.nonzero()[:, 0], mouth.shape[side]
+            low, high = sorted((int(inside[-1]) + 1 - length, int(inside[0]))) if len(inside) else (0, whole)
+            starts.append(int(rng.integers(max(0, min(low, whole - length)), max(0, min(high, whole - length)) + 1)))
+        boxes.append((Ellipsis, *(slice(start, start + length) for start, length in zip(starts, size, strict=True))))
+
+    def cut(pictures: Tensor) -> Tensor:
+        return torch.stack([picture[box] for picture, box in zip(pictures, boxes, strict=True)])
+
+    return Sample(Inputs(*map(cut, sample.inputs)), cut(sample.target), cut(sample.mask), cut(sample.mouth))
 
 
 def mouth_boxes(points: Tensor, size: int) -> Tensor:

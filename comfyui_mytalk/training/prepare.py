@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..landmarks.align import CROP_CENTRE, CROP_HALF, CROP_SIZE, sample_affine
+from ..landmarks.align import CROP_CENTRE, CROP_HALF, CROP_SIZE, cut_crops
 from ..landmarks.track import FaceLandmarker, FaceTrack, track_faces
 from ..output import write_aside
 from ..speech.audio import read_audio, speech_16k
@@ -152,10 +152,10 @@ def encoded_crops(reader: VideoReader, track: FaceTrack) -> Iterable[list[bytes]
     """Aligned crops of all frames as JPEG, chunk by chunk."""
     first = 0
     for frames, _ in reader.chunks(CHUNK):
-        pictures = frames.permute(0, 3, 1, 2).float()
-        crops = sample_affine(pictures, track.transform[first : first + len(frames)], (CROP_SIZE, CROP_SIZE))
+        pictures = frames.permute(0, 3, 1, 2).float() / 255
+        crops = cut_crops(pictures, track.transform[first : first + len(frames)]) * 255
         first += len(frames)
-        yield [encode_jpeg(crop) for crop in crops.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()]
+        yield [encode_jpeg(crop) for crop in crops.round().byte().permute(0, 2, 3, 1).numpy()]
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:

@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.blend import frame_mask, match_colour, paste_back, ring_gradient_ratio
-from comfyui_mytalk.landmarks.align import sample_affine
+from comfyui_mytalk.evaluation.metrics import sharpness_ratio
+from comfyui_mytalk.landmarks.align import cut_crops, sample_affine
 
 SIZE = 64
 
@@ -62,6 +64,15 @@ def test_a_crop_pasted_where_it_was_cut_gives_the_frame_back(scale):
     frame, transform = smooth_frame(120, 140), placed(71.3, 58.8, scale, 17)
     pasted = paste_back(frame, sample_affine(frame, transform, (SIZE, SIZE)), disc(), transform)
     assert (pasted - frame).abs().max() < 2.5 / 255
+
+
+def test_a_crop_pasted_where_it_was_cut_is_as_sharp_as_the_frame():
+    frame = torch.rand(1, 3, 30, 35, generator=torch.Generator().manual_seed(0))
+    frame = F.interpolate(frame, scale_factor=4, mode="bicubic").clamp(0, 1)  # detail of 8 pixels and more
+    transform = placed(71.3, 58.8, 0.8, 17)
+    pasted = paste_back(frame, cut_crops(frame, transform, SIZE), torch.ones(1, 1, SIZE, SIZE), transform)
+    inside = (Ellipsis, slice(45, 75), slice(55, 85))
+    assert sharpness_ratio(pasted[inside], frame[inside]) > 0.95
 
 
 def test_the_crop_lands_where_the_transform_says():

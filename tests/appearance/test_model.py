@@ -1,5 +1,7 @@
 """The appearance networks: the paper's sizes, the small preset's cost, and what the forward pass promises."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,6 +52,13 @@ def pictures(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, tor
     top, bottom, left, right = PRESETS["small"].window
     shape = (bottom - top, right - left)
     return tuple(torch.rand(batch, *n, *shape, generator=generator) for n in ((3,), (3,), (3, 3)))
+
+
+def test_an_untrained_refinement_changes_no_picture(small):
+    plain = AppearanceModel(replace(PRESETS["small"], refine=False)).eval()
+    plain.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.")})
+    given = pictures(0)
+    torch.testing.assert_close(small(*given), plain(*given), atol=2e-5, rtol=0)
 
 
 def test_small_preset_costs_at_most_40_gflop_per_frame(small):

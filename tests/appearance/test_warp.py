@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.mask import inner_lips_mask
-from comfyui_mytalk.appearance.warp import align_references, reference_flow
+from comfyui_mytalk.appearance.warp import align_references, move_pictures, reference_flow
 from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.landmarks.sets import landmark_set
 
@@ -37,6 +37,15 @@ def flow_at(flow: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """`flow (2, s, s)` read at `places (n, 2)` -> `(n, 2)`."""
     grid = (places * 2 / flow.shape[-1] - 1)[None, None]
     return F.grid_sample(flow[None], grid, padding_mode="border", align_corners=False)[0, :, 0].T
+
+
+def test_moved_pictures_are_fetched_from_where_the_flow_points():
+    picture = torch.rand(2, 3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    flow = torch.zeros(2, 3, 2, 20, 24)
+    flow[:, :, 0], flow[:, :, 1] = 3, -2
+    moved = move_pictures(picture, flow)
+    torch.testing.assert_close(moved[..., 2:, :21], picture[..., :18, 3:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(move_pictures(picture, 0 * flow), picture, atol=1e-5, rtol=0)
 
 
 def test_the_identity_leaves_the_picture_alone():

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
+from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.render import window_mask
+from comfyui_mytalk.checkpoints import save_checkpoint
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training import appearance
 from comfyui_mytalk.training.appearance_data import (
     GAP,
     ClipView,
     SampleStream,
     allowed_references,
+    cut_sample,
     draw_references,
     make_sample,
     mirror,
 )
+from comfyui_mytalk.training.appearance_losses import texture_loss
 from comfyui_mytalk.training.clips import read_clips
 from tests.synthetic_clips import write_clips
 
@@ -57,7 +62,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(appearance, "warmup_cosine", lambda *_: 1.0)
+    monkeypatch.setattr(appearance, "anneal", lambda *_: 1.0)
     whole = train(data, tmp_path / "whole", "--steps", "6")
     train(data, tmp_path / "parts", "--steps", "3", "--gan-from", "1")
     parts = train(data, tmp_path / "parts", "--steps", "6")
@@ -95,6 +100,43 @@ def test_the_hidden_mouth_does_not_reach_the_network(data):
     for shown, same in zip(before.inputs, after.inputs, strict=True):
         assert torch.equal(shown, same)
     assert not torch.equal(before.target, after.target)
+
+
+def test_training_goes_on_from_weights_without_a_refinement(data, tmp_path):
+    save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(TINY).state_dict(), "appearance", model_config(TINY))
+    model = AppearanceModel(replace(TINY, refine=True))
+    appearance.start_from(model, str(tmp_path / "old.safetensors"))
+    old = load_appearance(str(tmp_path / "old.safetensors")).state_dict()
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in old.items())
+    with pytest.raises(InputError, match="another network"):
+        appearance.start_from(AppearanceModel(replace(TINY, latent=8)), str(tmp_path / "old.safetensors"))
+
+
+def test_frozen_encoders_stay_as_they_are(data):
+    args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2", "--freeze-encoders")
+    trainer = appearance.Trainer(TINY, args)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.step(0, next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))))
+    changed = {
+        name.split(".")[0] for name, value in trainer.model.state_dict().items() if not value.equal(before[name])
+    }
+    assert "decoder" in changed and not any("encoder" in name for name in changed)
+
+
+def test_parts_hold_the_whole_mouth(data):
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0)))
+    part = cut_sample(sample, (48, 52), np.random.default_rng(0))
+    assert part.target.shape == part.inputs.masked.shape == (4, 3, 48, 52)
+    assert part.inputs.references.shape == (4, 3, 3, 48, 52)
+    assert torch.equal(part.mouth.sum((1, 2, 3)), sample.mouth.sum((1, 2, 3)))
+
+
+def test_blur_costs_texture(data):
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    sample.mask, sample.mouth = torch.ones_like(sample.mask), torch.ones_like(sample.mouth)
+    sample.target = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
+    blurred = torch.nn.functional.avg_pool2d(sample.target, 3, 1, 1)
+    assert texture_loss(sample.target.roll(1, -1), sample) < 0.2 * texture_loss(blurred, sample)
 
 
 def test_mirror_is_its_own_inverse(data):

@@ -1,0 +1,60 @@
+"""What the appearance generator is trained for, apart from fooling the discriminator.
+
+b batch   c channels   h w picture
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .appearance_data import Sample
+
+SEEN = 0.72  # share of each side, from the middle, that the discriminator judges: the mouth and skin around it
+
+
+def loss_weight(mask: Tensor, mouth: Tensor) -> Tensor:
+    """Per-pixel weight `(b, 1, h, w)`: little outside the mask, most in the mouth box."""
+    return 0.05 + mask + mouth
+
+
+def gradient_l1(picture: Tensor, target: Tensor, weight: Tensor, scales: int = 3) -> Tensor:
+    """L1 of horizontal and vertical differences at several scales: edges, not only colours, must agree."""
+    total = picture.new_zeros(())
+    for _ in range(scales):
+        for axis in (2, 3):
+            error = (picture.diff(dim=axis) - target.diff(dim=axis)).abs()
+            total = total + (error * weight.narrow(axis, 1, error.shape[axis])).mean() / weight.mean()
+        picture, target, weight = (F.avg_pool2d(x, 2) for x in (picture, target, weight))
+    return total / (2 * scales)
+
+
+def reconstruction_loss(picture: Tensor, sample: Sample) -> Tensor:
+    """Weighted L1 plus multi-scale gradient L1."""
+    weight = loss_weight(sample.mask, sample.mouth)
+    l1 = ((picture - sample.target).abs() * weight).mean() / weight.mean()
+    return l1 + gradient_l1(picture, sample.target, weight)
+
+
+def texture_loss(picture: Tensor, sample: Sample, side: int = 8) -> Tensor:
+    """How far the strength of fine detail in each `side x side` patch is from the target's, wherever it lies.
+
+    L1 pays for detail that is misplaced by a pixel and so prefers none; this pays for none.
+    """
+    weight = F.avg_pool2d(loss_weight(sample.mask, sample.mouth), side)
+    error = (_detail(picture, side) - _detail(sample.target, side)).abs()
+    return (error * weight).mean() / weight.mean()
+
+
+def _detail(picture: Tensor, side: int) -> Tensor:
+    """Root mean square of the Laplacian in each patch `(b, c, h / side, w / side)`."""
+    kernel = picture.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(picture.shape[1], 1, 3, 3)
+    laplacian = F.conv2d(picture, kernel, padding=1, groups=picture.shape[1])
+    return (F.avg_pool2d(laplacian.square(), side) + 1e-6).sqrt()
+
+
+def middle_part(picture: Tensor) -> Tensor:
+    """The middle `SEEN` of both sides of `(b, c, h, w)`: what lies around it is the source frame anyway."""
+    height, width = picture.shape[-2:]
+    top, left = (round(side * (1 - SEEN) / 2) for side in (height, width))
+    return picture[..., top : height - top, left : width - left]

@@ -13,6 +13,7 @@ POINTS = 478
 
 
 @cache
+@torch.inference_mode(False)  # kept for later callers, who may train
 def landmark_set(name: str) -> Tensor:
     """Indices `(n,)` of a set: `generated` (180), `prefix` (103), `remaining` (195), `jaw`, `chin`, …
 
@@ -25,12 +26,14 @@ def landmark_set(name: str) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def contour(name: str) -> Tensor:
     """Ordered closed ring of indices for drawing: `lips_outer_ring`, `lips_inner_ring`, `face_oval_ring`."""
     return torch.tensor(read_data("landmark_sets.json")["contours"][name], dtype=torch.long)
 
 
 @cache
+@torch.inference_mode(False)
 def mirror_index() -> Tensor:
     """`(478,)`: the point that takes each point's place when the picture is flipped left to right."""
     return torch.tensor(read_data("landmark_sets.json")["sets"]["mirror"], dtype=torch.long)

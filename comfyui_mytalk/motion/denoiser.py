@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .conformer import ConformerBlock, sinusoid
+from ..conformer import ConformerBlock, sinusoid
 from .params import MotionParams
 
 
@@ -17,17 +17,19 @@ def mlp(inner: int, dim: int) -> nn.Sequential:
 
 
 class DenoiserBlock(nn.Module):
-    """A Conformer block with its own projections of the conditions: step and speech added, identity attended to."""
+    """A Conformer block with its own projections of the conditions: step and speech added, the person attended to."""
 
     def __init__(self, params: MotionParams) -> None:
         super().__init__()
         p, d = params, params.dim
-        self.step, self.speech, self.identity = nn.Linear(d, d), mlp(p.speech_dim, d), mlp(p.identity_dim, d)
-        self.block = ConformerBlock(d, p.ffn, p.heads, p.kernel, p.dropout, p.rotary, cross=True)
+        attends = p.condition in ("embedding", "cross")
+        self.step, self.speech = nn.Linear(d, d), mlp(p.speech_dim, d)
+        self.identity = mlp(p.identity_dim, d) if attends else None
+        self.block = ConformerBlock(d, p.ffn, p.heads, p.kernel, p.dropout, p.rotary, cross=attends)
 
     def forward(self, x: Tensor, step: Tensor, speech: Tensor, identity: Tensor) -> Tensor:
         x = x + self.step(step)[:, None] + self.speech(speech)
-        return self.block(x, self.identity(identity))
+        return self.block(x, None if self.identity is None else self.identity(identity))
 
 
 class MotionDenoiser(nn.Module):
@@ -41,6 +43,8 @@ class MotionDenoiser(nn.Module):
         self.params = params
         self.lower_in = nn.Linear(params.channels, params.dim)
         self.upper_in = nn.Linear(2 * params.upper, params.dim)
+        key = {"concat": nn.Linear, "add": mlp}.get(params.condition)
+        self.key_in = key(params.identity_dim, params.dim) if key else None
         self.step = mlp(params.dim, params.dim)
         self.blocks = nn.ModuleList(DenoiserBlock(params) for _ in range(params.layers))
         self.out = nn.Linear(params.dim, params.channels)
@@ -50,6 +54,8 @@ class MotionDenoiser(nn.Module):
     def forward(self, x: Tensor, upper: Tensor, step: Tensor, speech: Tensor, identity: Tensor) -> Tensor:
         """`x (b, t, c)`, `upper (b, t, u)`, `step (b,)`, `speech (b, t, d)`, `identity (b, r, d)` -> x0 `(b, t, c)`."""
         hidden = self.lower_in(x) + self.upper_in(upper)
+        if self.key_in is not None:
+            hidden = hidden + self.key_in(identity.mean(1, keepdim=True))
         if not self.params.rotary:
             hidden = hidden + sinusoid(torch.arange(x.shape[1], device=x.device), self.params.dim).to(x.dtype)
         time = self.step(sinusoid(step, self.params.dim).to(x.dtype))

@@ -22,7 +22,7 @@ from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from ..speech.audio import SPEECH_RATE
 from ..speech.features import normalise_loudness
-from .identity import TOKENS, resting_frames
+from .identity import INNER_LIPS, TOKENS, resting_frames
 
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
@@ -34,6 +34,8 @@ ENVELOPE_WINDOW = 0.08  # seconds of speech that one loudness hears
 GATE_RATE = 100  # Hz at which silence is looked for
 GATE_KNEE = 6.0  # dB around the threshold in which the mouth goes from rest to speech
 GATE_HOLD = 0.12  # seconds: lips part before the sound begins, and close after it ends
+TALKING = 0.08  # deviation of the opening, centimetres, of a mouth that says something
+LEAST_GAIN, MOST_GAIN = 0.7, 1.6  # limits of what `match_range` may do to the motion
 GATE_SMOOTHING = 0.05  # seconds, sigma: nobody shuts the mouth within a frame
 
 
@@ -136,6 +138,20 @@ def part_lips(lower: Tensor) -> Tensor:
     lower[:, upper, 1] = torch.where(crossed, middle, lower[:, upper, 1])
     lower[:, under, 1] = torch.where(crossed, middle, lower[:, under, 1])
     return lower
+
+
+def match_range(lower: Tensor, rest: Tensor, spread: float) -> Tensor:
+    """Scale generated `lower (t, 180, 2)` about `rest (180, 2)` until the opening's deviation is `spread`, centimetres.
+
+    People differ in how far they open their mouths more than a model can tell from a voice; their own clip shows it.
+    A clip in which nobody talks shows nothing, and the gain has limits: both keep the model's own range.
+    """
+    points = landmark_set("generated").tolist()
+    top, bottom = (points.index(point) for point in INNER_LIPS)
+    own = (lower[:, top] - lower[:, bottom]).norm(dim=-1).std(correction=0).item()
+    if min(own, spread) < TALKING:
+        return lower
+    return part_lips(rest + min(max(spread / own, LEAST_GAIN), MOST_GAIN) * (lower - rest))
 
 
 def lower_face(track: FaceTrack) -> Tensor:

@@ -19,8 +19,8 @@ from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
-from .edit import part_lips
-from .identity import TOKENS, resting_frames
+from .edit import match_range, part_lips
+from .identity import TOKENS, mouth_opening, resting_frames
 from .model import MotionModel
 from .params import FPS
 from .windows import cut_windows, fuse_windows, in_batches, window_starts
@@ -39,7 +39,8 @@ class MotionOptions:
 
     steps: of the sampler. sampler: `ddim`, or `ddpm` for ancestral sampling. eta: noise added back by DDIM, 0..1.
     guidance: weight of the speech against no speech, 1 is off. variation: size of the starting noise; below 1 the
-    motion is nearer to what is most likely for the speech.
+    motion is nearer to what is most likely for the speech. match_range: open the mouth as far as the person does in
+    the clip (`speak` only), so far as the clip shows them talking.
     """
 
     steps: int = 25
@@ -50,6 +51,7 @@ class MotionOptions:
     window_batch: int = 8
     strength: float = 1.0
     variation: float = 0.5
+    match_range: bool = True
 
     def __post_init__(self) -> None:
         if self.sampler not in ("ddim", "ddpm"):
@@ -191,6 +193,7 @@ def speak(
     bit-identical. `identity (r, d)` comes from `identity_tokens`. Raises InputError when no frame is usable, or when
     speech and track differ in length.
     """
+    options = options or MotionOptions()
     pose, usable, times = track.pose, track.usable, track.times - track.times[0]
     canonical = to_canonical(track.points, pose)
     features = fit_length(features, times)
@@ -198,7 +201,11 @@ def speak(
     rest = canonical[resting_frames(canonical, usable, TOKENS)][:, lower, :2]
     grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
     given = resample(canonical[usable][:, upper, :2], times[usable], grid)
-    motion = resample(generate_motion(model, features, given, identity, rest, options, progress), grid, times)
+    motion = generate_motion(model, features, given, identity, rest, options, progress)
+    if options.match_range:
+        spread = options.strength * mouth_opening(canonical[usable]).std(correction=0).item()
+        motion = match_range(motion, rest.mean(0), spread)
+    motion = resample(motion, grid, times)
     depth = canonical[usable][:, lower, 2]
     depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)
     spoken = canonical[usable]

@@ -44,6 +44,25 @@ class IdentityExtractor(nn.Module):
         return F.normalize(self.layers(landmarks.flatten(-2)), dim=-1)
 
 
+class KeyLandmarks(nn.Module):
+    """In place of an embedding: the landmarks of the key frames themselves, `(..., 478, 2)` -> `(..., 956)`.
+
+    For the other condition types of Table 5, in training; scaled as the extractor scales what it reads.
+    """
+
+    def __init__(self, extractor: IdentityExtractor) -> None:
+        super().__init__()
+        self.register_buffer("mean", extractor.mean.clone())
+        self.register_buffer("std", extractor.std.clone())
+
+    @property
+    def dim(self) -> int:
+        return self.mean.numel()
+
+    def forward(self, landmarks: Tensor) -> Tensor:
+        return ((landmarks[..., : self.mean.shape[1]] - self.mean) / self.std).flatten(-2)
+
+
 class ArcFace(nn.Module):
     """Additive angular margin loss (Deng et al. 2019, arXiv 1801.07698) over the training identities."""
 

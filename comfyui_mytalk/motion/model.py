@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
+from ..conformer import ConformerBlock, sinusoid
 from ..errors import InputError
-from .conformer import ConformerBlock, sinusoid
 from .denoiser import MotionDenoiser
 from .params import MotionParams
 

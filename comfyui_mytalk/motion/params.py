@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CONDITIONS = ("embedding", "concat", "add", "cross")
 FPS = 25  # motion frames per second: half the rate of the speech features
 
 
@@ -28,6 +29,9 @@ class MotionParams:
 
     lower, upper: landmarks generated and given. frames, overlap: the window that is trained and how windows overlap.
     speech_*: the speech encoder. dim, layers, heads, kernel, ffn: the denoiser. identity_dim: of one identity token.
+    condition: how the person enters (Table 5): `embedding` attends to identity embeddings, as the paper does;
+    `concat`, `add` and `cross` take the landmarks of key frames instead, beside the input, as a feature added to it,
+    or attended to.
 
     Options, all off in the paper. relative: generate the displacement from the person's own resting lower face.
     components: generate in a linear basis of that many whitened components, 0 for every coordinate by itself.
@@ -53,6 +57,7 @@ class MotionParams:
     ffn: int = 2048
     dropout: float = 0.1
     identity_dim: int = 768
+    condition: str = "embedding"
     relative: bool = False
     components: int = 0
     rotary: bool = False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import FORMAT, find_weights, load_checkpoint
 from ..errors import InputError
+from .mel import FAMILY, build_mel_encoder
 from .wav2vec import build_encoder, is_foreign, read_encoder_file, read_encoder_folder, weight_files
 
 HOP = 320  # the stride of every encoder of the family: 20 ms
@@ -108,7 +109,9 @@ def load_speech_encoder(
     if is_foreign(path, FORMAT):
         return SpeechFeatures(read_encoder_file(path), path.stem, _digest([path])).to(device)
     checkpoint = load_checkpoint(path, "speech")
-    encoder = build_encoder(checkpoint.config["encoder"], checkpoint.state, path)
+    config = checkpoint.config["encoder"]
+    own = config.get("model_type") == FAMILY
+    encoder = build_mel_encoder(config, checkpoint.state) if own else build_encoder(config, checkpoint.state, path)
     window, overlap = (checkpoint.config.get(name, default) for name, default in OWN_WINDOW.items())
     return SpeechFeatures(encoder, checkpoint.config["name"], checkpoint.sha256, window, overlap).to(device)
 

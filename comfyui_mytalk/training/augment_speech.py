@@ -1,95 +1,113 @@
 """Hard augmentation of speech, so that features know the phone and not the room, the microphone or the speaker.
 
-n samples at 16 kHz, float32; everything draws from a numpy generator
+Everything happens on mel power `(m, bands)` at 100 Hz, where it costs next to nothing: uncorrelated sounds add, a
+channel is a gain per band, a room is a decay over time, another vocal tract is a warp of the bands.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import irfft, rfft
 
-RATE = 16000
+from ..speech.mel import FLOOR
 
-
-def stretch(speech: np.ndarray, count: int) -> np.ndarray:
-    """Resample to `count` samples: pitch, formants and pace move together."""
-    return np.interp(np.linspace(0, len(speech) - 1, count), np.arange(len(speech)), speech).astype(np.float32)
+LOWEST, HIGHEST = 60.0, 7600.0  # hertz, of the mel bands
+SILENT = 1e-8
 
 
-def augment(speech: np.ndarray, other: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """A random recording of the same speech: room, microphone, another voice `other`, noise, codec, gaps, gain."""
-    speech = speech / max(float(np.sqrt(np.mean(speech**2))), 1e-3)
-    if rng.random() < 0.7 * strength:
-        speech = filter_speech(speech, rng)
-    if rng.random() < 0.15 * strength:
-        speech = mix(speech, other[: len(speech)], rng.uniform(8, 25))
+def stretch(mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """`mel (n, bands)` at fractional frames `positions (m,)`; silence beyond its ends."""
+    padded = np.pad(mel, ((1, 1), (0, 0)), constant_values=SILENT)
+    positions = np.clip(positions + 1, 0, len(padded) - 1.001)
+    low = positions.astype(int)
+    share = (positions - low)[:, None]
+    return padded[low] * (1 - share) + padded[low + 1] * share
+
+
+def augment(mel: np.ndarray, other: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """A random recording `(m, bands)` of the same words: vocal tract, room, other sounds, channel, codec, gain."""
+    if rng.random() < 0.8 * strength:
+        mel = warp_bands(mel, float(np.exp(rng.uniform(-0.14, 0.14))))
+    if rng.random() < 0.4 * strength:
+        mel = reverberate(mel, rng.uniform(0.1, 0.7), rng.uniform(0.05, 0.5))
+    if rng.random() < 0.25 * strength:
+        mel = mix(mel, other, rng.uniform(5, 25))
+    if rng.random() < 0.2 * strength:
+        mel = mix(mel, music(mel.shape, rng), rng.uniform(5, 25))
     if rng.random() < 0.6 * strength:
-        speech = mix(speech, coloured_noise(len(speech), rng), rng.uniform(5, 35))
-    if rng.random() < 0.15 * strength:
-        speech = mu_law(speech, int(rng.choice([64, 128, 256])))
+        mel = mix(mel, coloured_noise(mel.shape, rng), rng.uniform(3, 35))
+    if rng.random() < 0.7 * strength:
+        mel = mel * channel(mel.shape[1], rng)
     if rng.random() < 0.3 * strength:
-        speech = drop_span(speech, rng)
-    return (speech * 10 ** rng.uniform(-0.4, 0.4)).astype(np.float32)
+        mel = np.maximum(mel, mel.max(1, keepdims=True) * 10 ** rng.uniform(-5, -2.5))
+    return (mel * 10 ** rng.uniform(-0.6, 0.6)).astype(np.float32)
 
 
-def filter_speech(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A microphone's smooth response and band limits and, half of the time, a room, in one product of spectra."""
-    size = 1 << (len(speech) + RATE // 2 - 1).bit_length()
-    response = random_response(size // 2 + 1, rng)
-    if rng.random() < 0.5:
-        response = response * rfft(room(rng), size)
-    return irfft(rfft(speech.astype(np.float32), size) * response, size)[: len(speech)]
+def log_mel(mel: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """What the encoder sees of mel power, with masked bands and spans (Park et al. 2019, arXiv 1904.08779)."""
+    mel = np.log(mel + FLOOR)
+    mean = mel.mean()
+    for axis, widest in ((1, 14), (1, 10), (0, 14), (0, 8)):
+        if rng.random() < 0.5 * strength:
+            width = int(rng.integers(1, widest))
+            start = int(rng.integers(0, max(mel.shape[axis] - width, 1)))
+            mel[(slice(None),) * axis + (slice(start, start + width),)] = mean
+    return mel.astype(np.float32)
 
 
-def random_response(bins: int, rng: np.random.Generator) -> np.ndarray:
-    """Gain per frequency: +-8 dB in eight smooth bands, sometimes a telephone's or an old recording's limits."""
-    hertz = np.linspace(0, RATE / 2, bins)
-    gain = 10 ** (np.interp(hertz, np.linspace(0, RATE / 2, 8), rng.uniform(-8, 8, 8)) / 20)
-    if rng.random() < 0.3:
-        gain = gain / (1 + (hertz / rng.uniform(2500, 7000)) ** 12)
-    if rng.random() < 0.3:
-        gain = gain / (1 + (rng.uniform(80, 350) / np.maximum(hertz, 1)) ** 6)
-    return gain.astype(np.float32)
+def warp_bands(mel: np.ndarray, factor: float) -> np.ndarray:
+    """All frequencies times `factor`: a longer or shorter vocal tract (Jaitly and Hinton 2013)."""
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (LOWEST, HIGHEST))
+    count = mel.shape[1]
+    hertz = 700 * (10 ** ((low + (np.arange(count) + 1) * (high - low) / (count + 1)) / 2595) - 1)
+    source = (2595 * np.log10(1 + hertz / factor / 700) - low) * (count + 1) / (high - low) - 1
+    source = np.clip(source, 0, count - 1.001)
+    left = source.astype(int)
+    share = source - left
+    return mel[:, left] * (1 - share) + mel[:, left + 1] * share
 
 
-def room(rng: np.random.Generator) -> np.ndarray:
-    """Impulse response: the direct sound and exponentially decaying noise (reverberation time 0.1 to 0.6 s)."""
-    time = np.arange(int(0.3 * RATE)) / RATE
-    tail = rng.standard_normal(len(time)) * np.exp(-6.9 * time / rng.uniform(0.1, 0.6))
-    tail[: int(0.002 * RATE)] = 0
-    tail *= rng.uniform(0.1, 0.7) / np.sqrt(np.sum(tail**2))
-    tail[0] = 1
-    return tail.astype(np.float32)
+def reverberate(mel: np.ndarray, seconds: float, level: float) -> np.ndarray:
+    """Add an exponential tail that falls by 60 dB in `seconds` and carries `level` of the direct sound's power."""
+    frames = np.arange(1, max(int(60 * seconds), 2))
+    tail = 10 ** (-6 * frames / (100 * seconds))
+    tail *= level / tail.sum()
+    late = np.zeros_like(mel)
+    for frame, gain in zip(frames, tail, strict=True):
+        if gain > 1e-4:
+            late[frame:] += gain * mel[:-frame]
+    return mel + late
 
 
-def coloured_noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise with a spectrum between white and brown."""
-    size = 1 << (count - 1).bit_length()
-    spectrum = rfft(rng.standard_normal(size, dtype=np.float32)) / np.maximum(
-        np.arange(size // 2 + 1), 8
-    ) ** rng.uniform(0, 1)
-    return irfft(spectrum, size)[:count]
+def mix(mel: np.ndarray, other: np.ndarray, decibels: float) -> np.ndarray:
+    """Add `other`, repeated or cut, so that its mean power lies `decibels` below the speech's."""
+    other = other[np.arange(len(mel)) % max(len(other), 1)] if len(other) else np.zeros_like(mel)
+    return mel + other * (mel.mean() / max(float(other.mean()), SILENT)) * 10 ** (-decibels / 10)
 
 
-def mix(speech: np.ndarray, other: np.ndarray, decibels: float) -> np.ndarray:
-    """Add `other` so that it lies `decibels` below the speech."""
-    other = np.resize(other, len(speech)) if len(other) else np.zeros_like(speech)
-    ratio = np.sqrt(np.mean(speech**2) / max(float(np.mean(other**2)), 1e-12))
-    return speech + other * ratio * 10 ** (-decibels / 20)
+def coloured_noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Noise of a random smooth spectrum, steady or swelling."""
+    swell = np.interp(np.arange(shape[0]), np.linspace(0, shape[0], 6), rng.uniform(0.2, 1, 6))
+    swell = swell if rng.random() < 0.5 else np.ones_like(swell)
+    return channel(shape[1], rng) * rng.gamma(3.0, 1 / 3, shape) * swell[:, None]
 
 
-def mu_law(speech: np.ndarray, levels: int) -> np.ndarray:
-    """Companded quantisation, as telephones do it."""
-    peak = max(float(np.abs(speech).max()), 1e-6)
-    companded = np.sign(speech) * np.log1p(levels * np.abs(speech) / peak) / np.log1p(levels)
-    rounded = np.round(companded * levels / 2) / (levels / 2)
-    return np.sign(rounded) * peak * np.expm1(np.abs(rounded) * np.log1p(levels)) / levels
+def music(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Notes: a few narrow bands that sound together and change every 0.15 to 0.6 s."""
+    result, frame = np.full(shape, SILENT), 0
+    while frame < shape[0]:
+        length = int(rng.integers(15, 60))
+        bands = rng.integers(0, shape[1], size=rng.integers(2, 9))
+        decay = np.exp(-np.arange(length) / rng.uniform(10, 80))[: shape[0] - frame]
+        result[frame : frame + length, bands] = decay[:, None] * rng.uniform(0.1, 1, len(bands))
+        frame += length
+    return result
 
 
-def drop_span(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Silence a span of 40 to 200 ms: context must fill it in."""
-    span = int(rng.uniform(0.04, 0.2) * RATE)
-    start = int(rng.integers(0, max(len(speech) - span, 1)))
-    speech = speech.copy()
-    speech[start : start + span] = 0
-    return speech
+def channel(bands: int, rng: np.random.Generator) -> np.ndarray:
+    """A microphone's gain per band: +-9 dB in eight smooth bands, sometimes with a telephone's limits."""
+    gain = np.interp(np.arange(bands), np.linspace(0, bands - 1, 8), rng.uniform(-9, 9, 8))
+    if rng.random() < 0.25:
+        gain -= np.maximum(np.arange(bands) - rng.uniform(0.7, 0.95) * bands, 0) * 4
+    if rng.random() < 0.25:
+        gain -= np.maximum(rng.uniform(0.05, 0.15) * bands - np.arange(bands), 0) * 4
+    return 10 ** (gain / 10)

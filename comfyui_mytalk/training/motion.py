@@ -12,6 +12,7 @@ import json
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,9 +22,9 @@ from torch import Tensor
 from ..checkpoints import save_checkpoint
 from ..landmarks.sets import landmark_set
 from ..motion.diffusion import add_noise, cosine_alphas
-from ..motion.identity import IdentityExtractor, load_identity
+from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
 from ..motion.model import MotionModel, Needs
-from ..motion.params import PRESETS
+from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
@@ -48,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=1024, help="motion frames in a batch")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--condition", choices=CONDITIONS, default=CONDITIONS[0], help="Table 5: how the person enters")
     parser.add_argument("--identity-weight", type=float, default=1.0, help="Table 6: 0, 1 or 2")
     parser.add_argument("--velocity-weight", type=float, default=1.0)
     parser.add_argument("--speech-dropout", type=float, default=0.1, help="share of clips trained without speech")
@@ -115,8 +117,11 @@ def eraser(given: Tensor, concept: Tensor) -> Tensor:
 class MotionLoss:
     """The training objective, with everything about it that is random drawn from torch's own generator."""
 
-    def __init__(self, model: MotionModel, extractor: IdentityExtractor, args: Namespace) -> None:
+    def __init__(
+        self, model: MotionModel, extractor: IdentityExtractor, args: Namespace, person: torch.nn.Module | None = None
+    ) -> None:
         self.model, self.extractor, self.args = model, extractor.requires_grad_(False), args
+        self.person = person or extractor  # what the denoiser is told about the person
         self.alphas = cosine_alphas()
         scale = (model.from_channels.square() @ point_weights()).sum()
         self.weight = point_weights() / scale
@@ -135,7 +140,7 @@ class MotionLoss:
             speech = model.speech_encoder(heard)
             speech = speech * (torch.rand(len(clean), 1, 1) >= args.speech_dropout)
             given = self.upper_condition(batch.landmarks[:, :, upper], batch.upper_mean)
-            found = model.denoiser(noisy, given, step, speech, self.extractor(rest))
+            found = model.denoiser(noisy, given, step, speech, self.person(rest))
         found = found.float()
         losses = {"x0": self.square(found - clean), "velocity": self.square((found - clean).diff(dim=1))}
         losses["identity"] = self.identity_loss(found, batch, reference, alpha)
@@ -178,9 +183,13 @@ def train(
     cache = Path(args.cache)
     takes = load_takes(read_clips(args.data, "train"), encode, cache, VERSIONS[: args.versions], offsets)
     val = load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
-    model, averaged = MotionModel(PRESETS[args.preset], needs), MotionModel(PRESETS[args.preset], needs).eval()
+    extractor, params = extractor.eval(), replace(PRESETS[args.preset], condition=args.condition)
+    person = extractor if args.condition == CONDITIONS[0] else KeyLandmarks(extractor)
+    if person is not extractor:
+        params = replace(params, identity_dim=person.dim)
+    model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval()
     fit_coordinates(model, takes)
-    loss_of, sampler, extractor = MotionLoss(model, extractor, args), Sampler(takes, args.tokens), extractor.eval()
+    loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
     start = run.resume(model, optimizer, ema)
@@ -194,8 +203,8 @@ def train(
         ema.update(model)
         if (step + 1) % args.validate_every == 0:
             ema.copy_to(averaged)
-            run.log(step, **losses, **validate(averaged, extractor, val))
-            save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, extractor, val[:: max(1, len(val) // 6)])
+            run.log(step, **losses, **validate(averaged, person, val, extractor))
+            save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, person, val[:: max(1, len(val) // 6)])
             run.save(step + 1, model, optimizer, ema)
         elif step % 50 == 0:
             run.log(step, **losses)

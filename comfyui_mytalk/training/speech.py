@@ -20,10 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ..checkpoints import save_checkpoint
 from ..speech.features import OWN_WINDOW, SpeechFeatures
+from ..speech.mel import MelEncoder
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
 from .speech_data import (
@@ -38,41 +38,21 @@ from .speech_data import (
 )
 from .synthetic_speech import CLASS_NAMES, SyntheticSpeech, read_shards
 
-SMALL = {
-    "conv_dim": (32, 64, 96, 128, 192, 256, 256),
-    "feat_extract_norm": "layer",  # no statistics over time: a feature does not depend on the clip's length
-    "conv_bias": True,
-    "do_stable_layer_norm": True,
-    "hidden_size": 256,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "intermediate_size": 1024,
-    "num_conv_pos_embeddings": 32,
-    "num_conv_pos_embedding_groups": 8,
-    "apply_spec_augment": False,
-    "layerdrop": 0.0,
-    "feat_proj_dropout": 0.1,
-    "final_dropout": 0.0,
-    "vocab_size": 32,
-}
-
 
 class SpeechTrainee(nn.Module):
     """The encoder with the linear heads that only training needs."""
 
     def __init__(self) -> None:
         super().__init__()
-        config = Wav2Vec2Config(**SMALL)
-        self.encoder = Wav2Vec2Model(config)
-        self.conv_phones = nn.Linear(config.conv_dim[-1], len(CLASS_NAMES))
-        self.phones = nn.Linear(config.hidden_size, len(CLASS_NAMES))
-        self.mouth = nn.Linear(config.hidden_size, COMPONENTS + 1)
+        self.encoder = MelEncoder()
+        width = self.encoder.config.hidden_size
+        self.phones = nn.Linear(width, len(CLASS_NAMES))
+        self.mouth = nn.Linear(width, COMPONENTS + 1)
 
-    def forward(self, speech: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Speech `(b, HOP * s + 2 * MARGIN)` -> phones, early phones `(b, s, c)` and mouth `(b, s, k)`."""
-        output = self.encoder(speech)
-        hidden = output.last_hidden_state
-        return self.phones(hidden), self.conv_phones(output.extract_features), self.mouth(hidden)
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mel `(b, 2 s - 1, bands)` -> phones `(b, s, c)` and mouth `(b, s, k)`."""
+        hidden = self.encoder.encode_mel(mel)
+        return self.phones(hidden), self.mouth(hidden)
 
 
 def mouth_loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -92,13 +72,12 @@ IMPORTANCE = torch.tensor([0.25, 0.15, 0.1, 0.07, 0.05, 0.04, 0.02, 0.02, 0.3]) 
 
 
 def training_loss(model: SpeechTrainee, batch: tuple[Tensor, ...], options: SpeechTraining) -> dict[str, Tensor]:
-    speech, phones, mouth, known = batch
+    mel, phones, mouth, known = batch
     with torch.autocast("cpu", torch.bfloat16):
-        predicted, early, motion = model(speech)
+        predicted, motion = model(mel)
     losses = {"phones": F.cross_entropy(predicted.float().flatten(0, 1), phones.flatten(), ignore_index=IGNORED)}
-    losses["conv"] = F.cross_entropy(early.float().flatten(0, 1), phones.flatten(), ignore_index=IGNORED)
     losses["mouth"] = mouth_loss(motion.float(), mouth, known) if known.any() else losses["phones"].new_zeros(())
-    losses["loss"] = losses["phones"] + options.conv_weight * losses["conv"] + options.mouth_weight * losses["mouth"]
+    losses["loss"] = losses["phones"] + options.mouth_weight * losses["mouth"]
     return losses
 
 
@@ -120,7 +99,7 @@ def opening_correlation(model: SpeechTrainee, clips: list[MouthClip]) -> dict[st
     """Mean over each corpus' clips of the correlation of predicted and true opening, no lag; and `mean` of corpora."""
     features, result = SpeechFeatures(model.encoder, "trainee", "", **OWN_WINDOW), defaultdict(list)
     for clip in clips:
-        predicted = model.mouth(features(torch.from_numpy(clip.speech)))[:, -1].numpy()
+        predicted = model.mouth(features(clip.clip.speech))[:, -1].numpy()
         track = np.interp(clip.times, (np.arange(len(predicted)) + 0.5) / 50, predicted)
         result[clip.clip.corpus].append(float(np.corrcoef(track, clip.opening)[0, 1]))
     figures = {corpus: float(np.nanmean(values)) for corpus, values in sorted(result.items())}
@@ -139,12 +118,12 @@ def validate(model: SpeechTrainee, ema: Ema, real: list[MouthClip], shards: dict
     return figures | {f"opening_{name}": value for name, value in opening_correlation(averaged, real).items()}
 
 
-def export(path: str | Path, encoder: Wav2Vec2Model, info: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
+def export(path: str | Path, encoder: MelEncoder, info: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
     """Write the encoder, without training's heads, as a checkpoint for `load_speech_encoder`."""
     config = {
         "name": Path(path).stem,
         "dim": encoder.config.hidden_size,
-        "encoder": encoder.config.to_diff_dict(),
+        "encoder": encoder.describe(),
     } | OWN_WINDOW
     save_checkpoint(
         path, {name: tensor.to(dtype) for name, tensor in encoder.state_dict().items()}, "speech", config, info
@@ -161,10 +140,12 @@ def train_speech(
     output: str | Path | None = None,
     command: str = "",
     offsets: dict[str, float] | None = None,
+    phones: dict[str, list[int]] | None = None,
 ) -> None:
     """Train (or go on with) a run; the best averaged weights on validation are written to `output`.
 
     `offsets` (seconds by clip name, added to the face's times) mend clips out of sync; default what the metadata says.
+    `phones`: classes at 50 Hz of real clips by name, where a recogniser has labelled them.
 
     Raises InputError when there is no data, before any step.
     """
@@ -173,7 +154,7 @@ def train_speech(
     train, val = read_clips(clips, "train"), read_clips(clips, "val")
     space = mouth_space(train)
     offsets = known_offsets(train) if offsets is None else offsets
-    batches = SpeechBatches(mouth_clips(train, space, offsets), read_shards(synthetic, "train"), options)
+    batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
     real, shards = mouth_clips(val, space), {name: read_shards(synthetic, name) for name in ("voices", "languages")}
     model = SpeechTrainee()
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -215,12 +196,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     parser.add_argument("--synthetic", required=True, help="folder of shards from scripts/synthesise_speech.py")
     parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
+    parser.add_argument("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py")
     parser.add_argument("--save", default="runs/speech/speech_small.safetensors", help="where the weights go")
 
 
 def main(args: Namespace) -> None:
     offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
+    phones = json.loads(Path(args.phones).read_text()) if args.phones else None
     run, command = Run(args.run, args.minutes), f"train speech --steps {args.steps} --seed {args.seed}"
-    train_speech(
-        args.data, args.synthetic, run, args.steps, args.seed, output=args.save, command=command, offsets=offsets
-    )
+    train_speech(args.data, args.synthetic, run, args.steps, args.seed, None, args.save, command, offsets, phones)

@@ -1,6 +1,7 @@
 """What the speech trainer draws from: crops of real clips with their mouths, crops of synthetic speech with its phones.
 
-b crops   n samples at 16 kHz   s features at 50 Hz   k mouth targets (principal components, then the opening)
+b crops   n samples at 16 kHz   m mel frames at 100 Hz   s features at 50 Hz
+k mouth targets (principal components, then the opening)
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from ..landmarks.sets import landmark_set
 from ..speech.features import HOP, MARGIN, normalise_loudness
-from .augment_speech import augment, stretch
+from ..speech.mel import MelParams, MelPower
+from .augment_speech import SILENT, augment, log_mel, stretch
 from .clips import PreparedClip
 from .synthetic_speech import SyntheticSpeech
 
@@ -21,31 +23,32 @@ COMPONENTS = 8
 IGNORED = -100
 MIN_FEATURES = 30
 LIP_TOP, LIP_BOTTOM = 13, 14
+POWER = MelPower(MelParams.bands)
 
 
 @dataclass(frozen=True)
 class SpeechTraining:
     """What a run is made of."""
 
-    real_per_batch: int = 3
-    synthetic_per_batch: int = 3
+    real_per_batch: int = 16
+    synthetic_per_batch: int = 8
     length: int = 128  # features per crop
     rate: float = 1.0e-3
     warmup: int = 200
     mouth_weight: float = 1.0
-    conv_weight: float = 0.3  # cross-entropy straight from the convolutions: they learn early
     strength: float = 1.0  # of the augmentation
-    validate_every: int = 350
+    validate_every: int = 200
 
 
 @dataclass
 class MouthClip:
     """A real clip's speech and the mouth to predict from it, in units of the training split's deviation."""
 
-    speech: np.ndarray  # (n,)
+    mel: np.ndarray  # (m, bands) power at 100 Hz
     times: np.ndarray  # (f,) seconds
     mouth: np.ndarray  # (f, k)
     opening: np.ndarray  # (f,) cm
+    phones: np.ndarray  # (s,) classes at 50 Hz, IGNORED where unknown
     clip: PreparedClip
 
     def targets(self, seconds: np.ndarray) -> np.ndarray:
@@ -89,17 +92,33 @@ def known_offsets(clips: list[PreparedClip]) -> dict[str, float]:
     return {name: seconds for name, seconds in offsets.items() if seconds}
 
 
+def mel_of(speech: Tensor) -> np.ndarray:
+    """Mel power `(2 s - 1, bands)` as the encoder computes it from speech `(n,)`, in half precision."""
+    count = len(speech) // HOP
+    padded = torch.nn.functional.pad(normalise_loudness(speech)[: count * HOP], (MARGIN, MARGIN))
+    return POWER(padded[None])[0].clamp(SILENT, 6e4).half().numpy()
+
+
 def mouth_clips(
-    clips: list[PreparedClip], space: MouthSpace, offsets: dict[str, float] | None = None
+    clips: list[PreparedClip],
+    space: MouthSpace,
+    offsets: dict[str, float] | None = None,
+    phones: dict[str, list[int]] | None = None,
 ) -> list[MouthClip]:
-    """Clips with both a face and speech; `offsets` (see `known_offsets`) are added to the face's times."""
+    """Clips with both a face and speech; `offsets` (see `known_offsets`) are added to the face's times.
+
+    `phones` are classes at 50 Hz by clip name, as `scripts/label_phones.py` writes them.
+    """
     result = []
     for clip in clips:
         opening, times = mouth_opening(clip), clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0)
         mouth = space.project(mouth_motion(clip), opening)
-        keep = clip.found.numpy()
-        if keep.sum() > 8 and len(clip.speech) > MIN_FEATURES * HOP:
-            result.append(MouthClip(clip.speech.numpy(), times[keep], mouth[keep], opening[keep], clip))
+        keep, speech = clip.found.numpy(), clip.speech
+        if keep.sum() > 8 and len(speech) > MIN_FEATURES * HOP:
+            labels = np.full(len(speech) // HOP, IGNORED)
+            known = np.array((phones or {}).get(clip.path.stem, []), dtype=int)[: len(labels)]
+            labels[: len(known)] = known
+            result.append(MouthClip(mel_of(speech), times[keep], mouth[keep], opening[keep], labels, clip))
     return result
 
 
@@ -109,47 +128,54 @@ class SpeechBatches:
     def __init__(self, real: list[MouthClip], synthetic: list[SyntheticSpeech], options: SpeechTraining) -> None:
         self.real, self.synthetic, self.options = real, synthetic, options
         self.utterances = [(shard, index) for shard in synthetic for index in range(len(shard))]
-        seconds = np.array([min(len(clip.speech) / 16000, 10.0) for clip in real])
-        corpora = np.array([clip.clip.corpus for clip in real])
+        self.heard: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        seconds = np.array([min(len(item.mel) / 100, 10.0) for item in real])
+        corpora = np.array([item.clip.corpus for item in real])
         share = {name: seconds[corpora == name].sum() ** -0.4 for name in set(corpora)}
         weight = seconds * np.array([share[name] for name in corpora])
         self.weight = weight / weight.sum() if len(real) else weight
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Speech `(b, n)`, phones `(b, s)`, mouth `(b, s, k)` and where the mouth is known `(b, s)`."""
+        """Log-mel `(b, 2 s - 1, bands)`, phones `(b, s)`, mouth `(b, s, k)` and where it is known `(b, s)`."""
         items = [self._synthetic(rng) for _ in range(self.options.synthetic_per_batch)]
         items += [self._real(rng) for _ in range(self.options.real_per_batch if self.real else 0)]
-        speech, phones, mouth, known = (torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True))
-        return torch.stack([normalise_loudness(row) for row in speech]), phones, mouth, known
+        return tuple(torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True))
 
-    def _crop(self, speech: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A stretched crop `(n,)` and the source times of its features `(s,)`, seconds."""
+    def utterance(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mel power and labels of one synthetic utterance, computed when first asked for."""
+        if index not in self.heard:
+            shard, place = self.utterances[index]
+            audio, labels = shard.utterance(place)
+            self.heard[index] = mel_of(torch.from_numpy(audio)), labels
+        return self.heard[index]
+
+    def _crop(self, mel: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A stretched crop `(2 s - 1, bands)` and the source times of its features `(s,)`, seconds."""
         length = self.options.length
-        factor = np.exp(rng.uniform(-0.13, 0.13) * self.options.strength)
-        count = length * HOP + 2 * MARGIN
-        span = int(count * factor)
-        start = int(rng.integers(-HOP, max(len(speech) - span, 0) + HOP))
-        padded = np.zeros(span, np.float32)
-        part = speech[max(start, 0) : start + span]
-        padded[max(-start, 0) : max(-start, 0) + len(part)] = part
-        times = (start + factor * (MARGIN + (np.arange(length) + 0.5) * HOP)) / 16000
-        return stretch(padded, count), times
+        factor = np.exp(rng.uniform(-0.2, 0.2) * self.options.strength)
+        start = rng.uniform(-10, max(len(mel) - 2 * length * factor, 0) + 10)
+        positions = start + factor * np.arange(2 * length - 1)
+        first, last = max(int(positions[0]) - 1, 0), max(int(positions[-1]) + 3, 0)
+        return stretch(mel[first:last].astype(np.float32), positions - first), (positions[::2] + 1) / 100
 
     def _synthetic(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        shard, index = self.utterances[rng.integers(len(self.utterances))]
-        audio, labels = shard.utterance(index)
-        speech, times = self._crop(audio, rng)
+        mel, labels = self.utterance(int(rng.integers(len(self.utterances))))
+        mel, times = self._crop(mel, rng)
         cells = np.floor(times * 50).astype(int)
         phones = np.where((cells >= 0) & (cells < len(labels)), labels[cells.clip(0, len(labels) - 1)], 0)
         mouth = np.zeros((len(times), COMPONENTS + 1), np.float32)
-        return self._record(speech, rng), phones, mouth, np.zeros(len(times), bool)
+        return self._record(mel, rng), phones, mouth, np.zeros(len(times), bool)
 
     def _real(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         item = self.real[rng.choice(len(self.real), p=self.weight)]
-        speech, times = self._crop(item.speech, rng)
+        mel, times = self._crop(item.mel, rng)
         known = (times >= item.times[0]) & (times <= item.times[-1])
-        return self._record(speech, rng), np.full(len(times), IGNORED), item.targets(times), known
+        cells = np.floor(times * 50).astype(int)
+        inside = (cells >= 0) & (cells < len(item.phones))
+        phones = np.where(inside, item.phones[cells.clip(0, len(item.phones) - 1)], IGNORED)
+        return self._record(mel, rng), phones, item.targets(times), known
 
-    def _record(self, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        shard, index = self.utterances[rng.integers(len(self.utterances))]
-        return augment(speech, shard.utterance(index)[0], rng, self.options.strength)
+    def _record(self, mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        strength = self.options.strength
+        other = self.utterance(int(rng.integers(len(self.utterances))))[0] if rng.random() < 0.3 else mel[::-1]
+        return log_mel(augment(mel, other.astype(np.float32), rng, strength), rng, strength)

@@ -12,7 +12,7 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
-from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, part_lips
+from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, match_range, part_lips
 from comfyui_mytalk.motion.generate import (
     MotionOptions,
     fit_length,
@@ -203,3 +203,16 @@ def test_lips_meet_but_do_not_pass_through_each_other() -> None:
     assert parted[1, upper, 1] == parted[1, under, 1] == (lower[1, upper, 1] + lower[1, under, 1]) / 2
     assert torch.equal(parted[:, points.index(152)], lower[:, points.index(152)])
     assert torch.equal(part_lips(parted), parted)
+
+
+def test_the_mouth_opens_as_far_as_the_person_does() -> None:
+    points, closed = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
+    lower = closed.repeat(50, 1, 1)
+    lower[:, points.index(14), 1] -= 0.5 + 0.3 * torch.sin(torch.arange(50) / 3)
+
+    def spread(face: Tensor) -> float:
+        return (face[:, points.index(13)] - face[:, points.index(14)]).norm(dim=-1).std(correction=0).item()
+
+    assert spread(match_range(lower, closed, 1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
+    assert spread(match_range(lower, closed, 9.0)) < 2 * spread(lower), "within limits"
+    assert torch.equal(match_range(lower, closed, 0.01), lower), "a person who does not talk shows no range"

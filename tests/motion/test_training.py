@@ -65,7 +65,7 @@ def test_motion_resumes_to_the_same_weights(
     for name, value in whole.state_dict().items():
         assert torch.equal(parts.state_dict()[name], value), name
     rows = list(csv.DictReader((tmp_path / "parts" / "log.csv").open()))
-    assert {"x0", "velocity", "identity", "corr", "shuffled", "own_upper", "lmd"} <= set(rows[-1])
+    assert {"x0", "velocity", "identity", "corr", "same_person", "closure", "lmd"} <= set(rows[-1])
     assert (tmp_path / "parts" / "sheet_000006.png").stat().st_size > 1000
 
 
@@ -75,6 +75,20 @@ def test_another_seed_trains_other_weights(data: Path, tmp_path: Path, monkeypat
         for seed in "01"
     )
     assert not torch.equal(first.denoiser.out.weight, second.denoiser.out.weight)
+
+
+@pytest.mark.parametrize("condition", ["concat", "add", "cross"])
+def test_key_landmarks_can_take_the_place_of_the_embedding(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    """Table 5: what the model generates depends on the key frames, whichever way they enter."""
+    model = train_motion(data, tmp_path, monkeypatch, "--steps", "2", "--condition", condition)
+    assert model.params.condition == condition and model.params.identity_dim == 2 * 478
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.denoiser.out.weight)
+    given = torch.randn(1, 9, 4), torch.randn(1, 9, 206), torch.tensor([5]), torch.randn(1, 9, 8)
+    one, other = (model.denoiser(*given, torch.randn(1, 3, 956)) for _ in range(2))
+    assert not torch.allclose(one, other, atol=1e-3)
 
 
 def test_identity_trains_resumes_and_loads(data: Path, tmp_path: Path, one_thread: None) -> None:

@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         args = build_parser(argv).parse_args(argv)
-        args.run_command(args)
+        if said := args.run_command(args):
+            print(said)
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

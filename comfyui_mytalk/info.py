@@ -20,8 +20,8 @@ EXPECTED = ("face_landmarks", "speech_small", "identity_small", "motion_small", 
 
 def describe() -> Iterator[str]:
     """The lines of the report."""
-    yield f"mytalk {_version('mytalk')}, Python {platform.python_version()}, {platform.platform()}"
-    yield ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    yield f"mytalk {installed('mytalk')}, Python {platform.python_version()}, {platform.platform()}"
+    yield ", ".join(f"{name} {installed(name)}" for name in PACKAGES)
     yield from _device()
     found = set()
     for folder in weights_folders():
@@ -32,7 +32,7 @@ def describe() -> Iterator[str]:
     yield from (f"missing: {name}.safetensors" for name in EXPECTED if name not in found)
 
 
-def _version(package: str) -> str:
+def installed(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

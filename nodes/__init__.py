@@ -15,6 +15,7 @@ from .load_speech import LoadSpeech
 from .masked_reference_select import MaskedReferenceSelect
 from .paste_back import PasteBack
 from .render_landmark_image import RenderLandmarkImage
+from .score import Score
 from .wav2vec_features import Wav2VecFeatures
 
 NODES: list[type[io.ComfyNode]] = [
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     FitVideoToSpeech,
     LandmarkOverlay,
     EditMotion,
+    Score,
 ]
 
 register_folders()

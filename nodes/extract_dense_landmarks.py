@@ -59,10 +59,15 @@ class LandmarkNetworks(nn.Module):
         self.detector, self.mesh = landmarker.detector, landmarker.mesh
 
 
+def load_landmarker() -> FaceLandmarker:
+    """The networks that find faces, on the host's device."""
+    networks = network("face", WEIGHTS, LandmarkNetworks)
+    return FaceLandmarker(networks.detector, networks.mesh, device())
+
+
 def extract(images: Tensor, fps: float, choice: Choice, progress: Progress) -> FaceTrack:
     """The chosen face of the frames `(f, h, w, c)`."""
-    networks = network("face", WEIGHTS, LandmarkNetworks)
-    landmarker = FaceLandmarker(networks.detector, networks.mesh, device())
+    landmarker = load_landmarker()
     chunks = TensorSource(images, fps).chunks(landmarker.batch)
     return track_faces(chunks, landmarker, choice, progress.showing(images.__getitem__), len(images))
 

@@ -65,16 +65,6 @@ def frame_mask(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor
     return result
 
 
-def ring_gradient_ratio(pasted: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Seam strength `(f,)`: gradients of `pasted` over those of `source (f, 3, s, s)` at the mask's edge; 1 is none."""
-    edge = ((mask > 0) & (mask < 1))[:, :, 1:, 1:].to(pasted.dtype)
-    strength = [
-        ((x.diff(dim=2)[..., 1:].abs() + x.diff(dim=3)[..., 1:, :].abs()) * edge).sum((1, 2, 3))
-        for x in (pasted, source)
-    ]
-    return strength[0] / strength[1].clamp_min(1e-6)
-
-
 def _ring(mask: Tensor) -> Tensor:
     """Weights `(f, 1, s, s)` of the ring on which colours are compared."""
     reach = max(1, round(RING_OUTSIDE * mask.shape[-1] / 256))

@@ -1,70 +1,37 @@
-"""Figures that compare a generated talking face with the original: pictures first, then motion.
+"""Figures of a mouth's movement against the original's.
 
-    b pictures   c h w picture   f frames   n points
+    t motion frames at 25 fps   n points   s speech samples at 16 kHz
 
-Pictures are float 0..1 and give one number per picture; series of one clip give one number.
+Series of one clip give one number; a figure that the clip cannot give (no closure, no silence) is not a number.
 """
 
 from __future__ import annotations
+
+from math import isnan, nan
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.sets import landmark_set
+from ..motion.params import FPS
 
-LEAST_ERROR = 1e-10  # mean square: identical pictures score 100 dB, not infinity, which JSON cannot hold
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al. 2004
-SSIM_K1, SSIM_K2 = 0.01, 0.03
 LIPS = ("lips_outer", "lips_outer_mid", "lips_inner_mid", "lips_inner")
 MAX_LAG = 10  # frames searched to each side
 STILL = 1e-3  # deviation, centimetres, below which a mouth does not move and correlates with nothing
-
-
-def psnr(picture: Tensor, original: Tensor) -> Tensor:
-    """Peak signal to noise ratio `(b,)` in dB of `(b, c, h, w)`; 100 for identical pictures."""
-    return -10 * (picture - original).square().mean((1, 2, 3)).clamp_min(LEAST_ERROR).log10()
-
-
-def ssim(picture: Tensor, original: Tensor) -> Tensor:
-    """Structural similarity `(b,)` of `(b, c, h, w)`, Gaussian window, borders reflected: torchmetrics' figure."""
-    channels = picture.shape[1]
-    offset = torch.arange(SSIM_WINDOW, device=picture.device, dtype=picture.dtype) - SSIM_WINDOW // 2
-    line = torch.exp(-0.5 * (offset / SSIM_SIGMA) ** 2)
-    window = (line / line.sum()).outer(line / line.sum()).expand(channels, 1, -1, -1)
-
-    def local_mean(x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (SSIM_WINDOW // 2,) * 4, mode="reflect"), window, groups=channels)
-
-    mean_x, mean_y = local_mean(picture), local_mean(original)
-    var_x, var_y = local_mean(picture**2) - mean_x**2, local_mean(original**2) - mean_y**2
-    covariance = local_mean(picture * original) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + SSIM_K1**2) / (mean_x**2 + mean_y**2 + SSIM_K1**2)
-    structure = (2 * covariance + SSIM_K2**2) / (var_x + var_y + SSIM_K2**2)
-    return (luminance * structure).mean((1, 2, 3))
-
-
-def laplacian_energy(picture: Tensor) -> Tensor:
-    """Mean square of the grey picture's Laplacian `(b,)`: falls with blur, rises with noise and ringing."""
-    grey = picture.mean(1, keepdim=True)
-    kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return F.conv2d(grey, kernel).square().mean((1, 2, 3))
-
-
-def sharpness_ratio(picture: Tensor, original: Tensor) -> Tensor:
-    """Laplacian energy over the original's `(b,)`: 1 as sharp, below 1 blurred."""
-    return laplacian_energy(picture) / laplacian_energy(original).clamp_min(LEAST_ERROR)
-
-
-def identical_share(picture: Tensor, original: Tensor, mask: Tensor) -> float:
-    """Share of the pixels with `mask (b, 1, h, w)` 0 whose values are all equal; 1 is bit-identical."""
-    outside = mask[:, 0] == 0
-    same = (picture == original).all(1)
-    return (same & outside).sum().item() / max(1, outside.sum().item())
+CLOSED = 0.25  # cm between the inner lips: a closed mouth, with the detector's scatter
+NEAR = 1  # frames by which a closure may be early or late
+RATE = 16_000
+SILENT = 0.03  # of the loud parts' level (-30 dB): below it nobody speaks
+LOUD = 0.95  # quantile of the level that counts as loud
+PAUSE = 0.24  # seconds that the level must stay low: stops inside words are shorter
+AROUND = 0.12  # seconds at both ends of a pause in which a mouth may still close or already open
+LEVEL_WINDOW = 0.04  # seconds
+LEAST_SILENCE = 0.2  # seconds of silence below which its movement cannot be measured
 
 
 def correlation(x: Tensor, y: Tensor) -> float:
-    """Pearson correlation of two series `(f,)` in centimetres; 0 when either stands still."""
+    """Pearson correlation of two series `(t,)` in centimetres; 0 when either stands still."""
     x, y = x.double() - x.double().mean(), y.double() - y.double().mean()
     if min(x.norm(), y.norm()) < STILL * len(x) ** 0.5:
         return 0.0
@@ -72,7 +39,7 @@ def correlation(x: Tensor, y: Tensor) -> float:
 
 
 def best_lag(series: Tensor, original: Tensor, max_lag: int = MAX_LAG) -> tuple[int, float]:
-    """The lag at which `series (f,)` follows `original (f,)` best, and the correlation there.
+    """The lag at which `series (t,)` follows `original (t,)` best, and the correlation there.
 
     In frames; positive means late: `series[i + lag]` goes with `original[i]`. The smaller lag wins a tie.
     """
@@ -87,14 +54,89 @@ def best_lag(series: Tensor, original: Tensor, max_lag: int = MAX_LAG) -> tuple[
 
 
 def articulation_ratio(series: Tensor, original: Tensor) -> float:
-    """Standard deviation of the mouth opening `(f,)` over the original's: 0 frozen, 1 as lively."""
+    """Standard deviation of the mouth opening `(t,)` over the original's: 0 frozen, 1 as lively."""
     return (series.std() / original.std().clamp_min(1e-9)).item()
 
 
+def lip_points() -> Tensor:
+    """Indices of the 80 lip points."""
+    return torch.cat([landmark_set(name) for name in LIPS])
+
+
 def lip_distance(landmarks: Tensor, original: Tensor) -> float:
-    """Mean distance of the 80 lip points (LMD) between pose-free landmarks `(f, 478, ≥ 2)`, centimetres.
+    """Mean distance of the 80 lip points (LMD) between pose-free landmarks `(t, 478, ≥ 2)`, centimetres.
 
     In the face's plane: the depth of a mesh fitted to one picture is a guess.
     """
-    lips = torch.cat([landmark_set(name) for name in LIPS])
+    lips = lip_points()
     return (landmarks[:, lips, :2] - original[:, lips, :2]).norm(dim=-1).mean().item()
+
+
+def jerk(landmarks: Tensor) -> float:
+    """Mean size of the third difference of the lip points of `(t, 478, ≥ 2)`, centimetres per frame cubed."""
+    return landmarks[:, lip_points(), :2].diff(n=3, dim=0).norm(dim=-1).mean().item() if len(landmarks) > 3 else nan
+
+
+def jerk_ratio(landmarks: Tensor, original: Tensor) -> float:
+    """Jerk of the lips over the original's: below 1 smoother, above 1 more restless."""
+    return jerk(landmarks) / max(jerk(original), 1e-9)
+
+
+def closures(opening: Tensor) -> list[tuple[int, int]]:
+    """First and last frame of every run of `opening (t,)` below `CLOSED` that follows an open mouth."""
+    closed = (opening < CLOSED).int()
+    edges = torch.cat([closed, closed.new_zeros(1)]).diff()
+    starts, stops = (edges == 1).nonzero()[:, 0] + 1, (edges == -1).nonzero()[:, 0]
+    stops = stops[len(stops) - len(starts) :]  # a mouth that is closed from the first frame did not close
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def closure_scores(opening: Tensor, original: Tensor) -> dict[str, float]:
+    """Precision, recall and F1 of the lips' closures (bilabials and pauses), each within one frame of the other's.
+
+    Both `(t,)`, centimetres. Precision is not a number when nothing closes, recall and F1 when the original never does.
+    """
+    made, true = closures(opening), closures(original)
+    recall, precision = met(true, made), met(made, true)
+    f1 = 0.0 if isnan(precision) or precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    return {"precision": precision, "recall": recall, "f1": nan if not true else f1}
+
+
+def met(events: list[tuple[int, int]], others: list[tuple[int, int]]) -> float:
+    """Share of `events` that one of `others` overlaps, or misses by at most `NEAR` frames."""
+    if not events:
+        return nan
+    hits = [any(b <= last + NEAR and e >= first - NEAR for b, e in others) for first, last in events]
+    return sum(hits) / len(hits)
+
+
+def speech_level(speech: Tensor, frames: int) -> Tensor:
+    """Root mean square of `speech (s,)` around the middle of each of `frames` motion frames: `(frames,)`."""
+    window = int(LEVEL_WINDOW * RATE)
+    level = F.avg_pool1d(speech.float().square()[None, None], window, 1, window // 2)[0, 0].sqrt()
+    return level[((torch.arange(frames) + 0.5) * RATE / FPS).long().clamp(max=len(level) - 1)]
+
+
+def silence(level: Tensor) -> Tensor:
+    """Which frames lie within a pause of the speech, its ends left out, by its `level (t,)`: `(t,)` bool."""
+    quiet = level <= SILENT * level.quantile(LOUD)
+    edges = torch.cat([quiet.new_zeros(1), quiet, quiet.new_zeros(1)]).int().diff()
+    result = torch.zeros(len(level), dtype=torch.bool)
+    around = round(AROUND * FPS)
+    for start, stop in zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True):
+        if stop - start >= PAUSE * FPS:
+            result[start + around * (start > 0) : stop - around * (stop < len(level))] = True
+    return result
+
+
+def silent_movement(opening: Tensor, silent: Tensor) -> float:
+    """Speed of the mouth opening `(t,)` where `silent (t,)`, over its speed elsewhere; 0 is a still mouth in pauses.
+
+    Not a number when there is less than `LEAST_SILENCE` of either, or when the mouth never moves.
+    """
+    speed = opening.diff().abs()
+    quiet = silent[1:] & silent[:-1]
+    speaking = speed[~quiet].mean() if (~quiet).any() else speed.new_tensor(nan)
+    if min(quiet.sum(), (~quiet).sum()) < LEAST_SILENCE * FPS or not speaking > STILL:
+        return nan
+    return (speed[quiet].mean() / speaking).item()

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..appearance.references import choose_references
-from ..evaluation.metrics import psnr, sharpness_ratio, ssim
+from ..evaluation.pictures import psnr, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample
 from .clips import PreparedClip
 

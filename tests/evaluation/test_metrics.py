@@ -1,4 +1,4 @@
-"""Every figure on a case with a known answer."""
+"""Every movement figure on a case with a known answer."""
 
 from __future__ import annotations
 
@@ -7,71 +7,18 @@ import math
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from skimage.data import astronaut
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from comfyui_mytalk.evaluation import metrics
 from comfyui_mytalk.landmarks.canonical import canonical_face
 
-
-@pytest.fixture(scope="module")
-def picture() -> Tensor:
-    """The mouth of the portrait and a cheek `(2, 3, 96, 96)`."""
-    image = torch.from_numpy(astronaut().copy()).permute(2, 0, 1).float() / 255
-    return torch.stack([image[:, 100:196, 180:276], image[:, 60:156, 160:256]])
-
-
-def blurred(picture: Tensor, sigma: float) -> Tensor:
-    return torch.from_numpy(gaussian_filter(picture.numpy(), (0, 0, sigma, sigma)))
+OPEN, SHUT = 0.6, 0.1  # cm
 
 
 def syllables(frames: int = 120) -> Tensor:
     """A mouth opening that never repeats within the search range of the lag."""
     draw = torch.Generator().manual_seed(1)
     return torch.from_numpy(gaussian_filter(torch.rand(frames, generator=draw).numpy(), 1.5))
-
-
-def test_a_picture_against_itself(picture: Tensor) -> None:
-    assert metrics.psnr(picture, picture).tolist() == pytest.approx([100, 100])
-    assert metrics.ssim(picture, picture).tolist() == pytest.approx([1, 1])
-    assert metrics.sharpness_ratio(picture, picture).tolist() == pytest.approx([1, 1])
-
-
-def test_psnr_of_a_known_error() -> None:
-    grey = torch.full((1, 3, 8, 8), 0.5)
-    assert metrics.psnr(grey + 0.1, grey).item() == pytest.approx(20, abs=1e-4)
-
-
-@pytest.mark.parametrize("sigma", [0.5, 2.0])
-def test_picture_figures_agree_with_torchmetrics(picture: Tensor, sigma: float) -> None:
-    other = blurred(picture, sigma)
-    for i in range(2):
-        pair = other[i : i + 1], picture[i : i + 1]
-        assert metrics.psnr(*pair).item() == pytest.approx(
-            peak_signal_noise_ratio(*pair, data_range=1.0).item(), abs=1e-3
-        )
-        theirs = structural_similarity_index_measure(*pair, data_range=1.0).item()
-        assert metrics.ssim(*pair).item() == pytest.approx(theirs, abs=1e-4)
-
-
-def test_blur_lowers_sharpness_and_noise_raises_it(picture: Tensor) -> None:
-    ratios = [metrics.sharpness_ratio(blurred(picture, sigma), picture).max().item() for sigma in (0.0, 0.7, 1.5, 3.0)]
-    assert ratios == sorted(ratios, reverse=True)
-    assert ratios[-1] < 0.1
-    noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
-    assert metrics.sharpness_ratio(picture + 0.05 * noise, picture).min() > 1
-
-
-def test_one_changed_pixel_outside_the_mask_is_seen(picture: Tensor) -> None:
-    pixels = picture.mul(255).byte()
-    mask = torch.zeros(2, 1, 96, 96)
-    mask[:, :, 40:60, 40:60] = 0.01
-    changed = pixels.clone()
-    changed[:, :, 45:55, 45:55] = 0
-    assert metrics.identical_share(changed, pixels, mask) == 1
-    changed[0, 2, 10, 10] ^= 1
-    assert metrics.identical_share(changed, pixels, mask) < 1
 
 
 @pytest.mark.parametrize("lag", [-7, -1, 0, 5])
@@ -113,3 +60,70 @@ def test_short_series_still_have_a_lag() -> None:
     lag, value = metrics.best_lag(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
     assert lag == 0
     assert math.isclose(value, 1, abs_tol=1e-9)
+
+
+def mouth(*closed: tuple[int, int], frames: int = 60) -> Tensor:
+    """An open mouth that is shut in the given first and last frames."""
+    opening = torch.full((frames,), OPEN)
+    for first, last in closed:
+        opening[first : last + 1] = SHUT
+    return opening
+
+
+def test_closures_are_runs_after_an_open_mouth() -> None:
+    assert metrics.closures(mouth((10, 12), (30, 30))) == [(10, 12), (30, 30)]
+    assert metrics.closures(mouth((0, 5), (20, 22), (58, 59))) == [(20, 22), (58, 59)]
+    assert metrics.closures(mouth()) == metrics.closures(torch.full((9,), SHUT)) == []
+
+
+def test_closures_met_early_missed_and_invented() -> None:
+    original = mouth((10, 12), (30, 31), (50, 51))
+    same = metrics.closure_scores(original, original)
+    assert same == {"precision": 1, "recall": 1, "f1": 1}
+    made = metrics.closure_scores(mouth((8, 9), (20, 21)), original)  # one a frame early, one invented, two missed
+    assert made["recall"] == pytest.approx(1 / 3)
+    assert made["precision"] == pytest.approx(1 / 2)
+    assert made["f1"] == pytest.approx(0.4)
+    assert metrics.closure_scores(mouth((6, 8)), mouth((10, 12)))["recall"] == 0, "two frames are too early"
+
+
+@pytest.mark.parametrize("frozen", [OPEN, SHUT])
+def test_a_frozen_mouth_meets_no_closure(frozen: float) -> None:
+    scores = metrics.closure_scores(torch.full((60,), frozen), mouth((10, 12)))
+    assert scores["recall"] == scores["f1"] == 0
+    assert math.isnan(scores["precision"])
+
+
+def test_an_original_that_never_closes_has_no_recall() -> None:
+    scores = metrics.closure_scores(mouth((10, 12)), mouth())
+    assert math.isnan(scores["recall"]) and math.isnan(scores["f1"])
+    assert scores["precision"] == 0
+
+
+def test_silence_is_a_long_pause_without_its_ends() -> None:
+    speech = torch.sin(torch.arange(metrics.RATE * 2) * 0.3)
+    speech[: metrics.RATE // 5 * 2] *= 0.001  # 10 frames at the start
+    speech[metrics.RATE : metrics.RATE * 6 // 5] = 0  # 5 frames: too short
+    speech[metrics.RATE * 7 // 5 : metrics.RATE * 9 // 5] = 0  # 10 frames from frame 35
+    silent = metrics.silence(metrics.speech_level(speech, 50)).nonzero()[:, 0].tolist()
+    assert silent == [*range(0, 7), *range(38, 42)]
+
+
+def test_movement_in_silence() -> None:
+    silent = torch.zeros(60, dtype=torch.bool)
+    silent[20:40] = True
+    moving = mouth(*((i, i) for i in range(0, 60, 2)))
+    still = torch.where(silent, SHUT, moving)
+    assert metrics.silent_movement(moving, silent) == pytest.approx(1, abs=0.05)
+    assert metrics.silent_movement(still, silent) == 0
+    assert math.isnan(metrics.silent_movement(moving, torch.zeros_like(silent)))
+    assert math.isnan(metrics.silent_movement(torch.full((60,), OPEN), silent))
+
+
+def test_jerk_is_one_for_the_same_lips_and_none_for_even_movement() -> None:
+    face = torch.cat([canonical_face(), torch.zeros(10, 3)])[None].repeat(30, 1, 1)
+    shaking = face + 0.1 * torch.randn(face.shape, generator=torch.Generator().manual_seed(0))
+    even = face + torch.linspace(0, 1, 30)[:, None, None]
+    assert metrics.jerk_ratio(shaking, shaking) == pytest.approx(1)
+    assert metrics.jerk_ratio(even, shaking) < 1e-3
+    assert metrics.jerk_ratio(face + 2 * (shaking - face), shaking) == pytest.approx(2)

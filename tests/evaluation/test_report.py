@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.evaluation.clips import find_clips
+from comfyui_mytalk.evaluation.clips import Clip, find_clips
+from comfyui_mytalk.evaluation.page import Exhibit, html_page
+from comfyui_mytalk.evaluation.plot import MADE, opening_plot
 from comfyui_mytalk.evaluation.report import Table, write_report
+from comfyui_mytalk.evaluation.statistics import Bootstrap
 
 
 def make_folder(root: Path) -> Path:
@@ -54,29 +59,74 @@ def test_bad_folders_are_named(tmp_path: Path, problem: str) -> None:
 
 
 def filled() -> Table:
-    table = Table()
-    for i, value in enumerate([1.0, 1.0, 1.0, 5.0]):
-        corpus = "web" if i == 3 else "grid"
-        table.add("paired", "mytalk", f"{i}.mp4", corpus, {"opening_correlation": value, "psnr_mouth": value})
-        table.add("paired", "static mouth", f"{i}.mp4", corpus, {"opening_correlation": 0.0})
+    """Three clips of two people in one corpus, one clip in another."""
+    corpora, people = ("grid", "grid", "grid", "web"), ("a", "a", "b", "c")
+    table = Table([Clip(Path(), f"{i}.mp4", c, p) for i, (c, p) in enumerate(zip(corpora, people, strict=True))])
+    for i, value in enumerate([1.0, 1.0, 2.0, 5.0]):
+        table.add("paired", "mytalk", f"{i}.mp4", {"opening_correlation": value, "psnr_mouth": value})
+        table.add("paired", "static mouth", f"{i}.mp4", {"opening_correlation": 0.0})
     return table
 
 
 def test_a_large_corpus_does_not_drown_a_small_one() -> None:
     figures = filled().summary()["paired"]["mytalk"]["opening_correlation"]
-    assert figures["median"] == 1
-    assert figures["mean"] == 2
+    assert figures["median"] == 1.5
+    assert figures["mean"] == 2.25
     assert figures["mean_of_corpora"] == 3
     assert figures["per_corpus"] == {"grid": 1, "web": 5}
     assert figures["per_clip"]["3.mp4"] == 5
+    low, high = figures["ci"]["mean_of_corpora"]
+    assert (low, high) == (3, 3.5), "grid's people are both a (median 1), or both b (median 2), or one of each"
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    draw, covered = np.random.default_rng(1), 0
+    for seed in range(100):
+        values = draw.normal(size=30)
+        low, high = Bootstrap(["x"] * 30, [str(i) for i in range(30)], seed).intervals(values)["median"]
+        covered += low <= 0 <= high
+    assert 88 <= covered <= 99
+
+
+def test_clips_of_one_person_are_no_independent_evidence() -> None:
+    values = np.repeat(np.linspace(0, 1, 10), 4)
+    alone = Bootstrap(["x"] * 40, [str(i) for i in range(40)]).intervals(values)["median"]
+    grouped = Bootstrap(["x"] * 40, [str(i // 4) for i in range(40)]).intervals(values)["median"]
+    assert grouped[1] - grouped[0] > 1.3 * (alone[1] - alone[0])
+
+
+def test_a_figure_that_a_clip_cannot_give_is_left_out() -> None:
+    table = Table([Clip(Path(), name, "all") for name in ("a", "b")])
+    table.add("paired", "mytalk", "a", {"closure_f1": 0.5, "jerk": 1.0})
+    table.add("paired", "mytalk", "b", {"jerk": 2.0})
+    figures = table.summary()["paired"]["mytalk"]
+    assert figures["closure_f1"]["per_clip"] == {"a": 0.5}
+    assert figures["closure_f1"]["median"] == 0.5
+    json.dumps(figures, allow_nan=False)
 
 
 def test_report_is_written_whole_and_says_what_a_method_lacks(tmp_path: Path) -> None:
-    write_report(tmp_path / "new" / "report", filled().summary(), {"clips": 4})
+    report = {"about": {"clips": 4}, "failed": {"x.mp4": "no face"}, **filled().summary()}
     folder = tmp_path / "new" / "report"
-    assert sorted(path.name for path in folder.iterdir()) == ["report.json", "report.md"]
-    report = json.loads((folder / "report.json").read_text())
-    assert report["paired"]["mytalk"]["psnr_mouth"]["mean"] == 2
-    assert report["about"] == {"clips": 4}
-    row = next(line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| static mouth"))
-    assert row == "| static mouth | – | 0 |"
+    write_report(folder, report, html_page(report, "mytalk", {}))
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert json.loads((folder / "report.json").read_text()) == report
+    row = next(line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| PSNR mouth"))
+    assert row == "| PSNR mouth | 3 (3 … 3.5) | – |"
+    assert "no face" in (folder / "report.html").read_text()
+
+
+def test_the_worst_clip_comes_first() -> None:
+    report = {"about": {}, **filled().summary()}
+    page = html_page(report, "mytalk", {"paired": {f"{i}.mp4": Exhibit(b"\x89PNG") for i in (3, 0, 2)}})
+    places = [page.index(f"<b>{i}.mp4</b>") for i in (0, 2, 3)]
+    assert places == sorted(places)
+
+
+def test_a_wider_mouth_is_drawn_higher() -> None:
+    def height(opening: float) -> int:
+        plot = np.asarray(opening_plot(torch.full((50,), opening), torch.full((50,), 1.4), None, "")).astype(int)
+        red = (plot == np.array([int(MADE[i : i + 2], 16) for i in (1, 3, 5)])).all(-1)
+        return int(red.any(1).nonzero()[0][0])
+
+    assert height(1.2) < height(0.6) < height(0.1)

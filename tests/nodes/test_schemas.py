@@ -25,6 +25,7 @@ IDS = (
     "MyTalkFitVideoToSpeech",
     "MyTalkLandmarkOverlay",
     "MyTalkEditMotion",
+    "MyTalkScore",
 )
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 

@@ -1,0 +1,163 @@
+"""What is compared: a method is a mouth movement and a way to paint it. Baselines know nothing of phonemes or paint
+without a network; a new method is interesting only above them.
+
+    f frames   h w picture   s crop side
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..appearance.params import AppearanceParams
+from ..appearance.render import Inputs
+from ..landmarks.track import FaceTrack
+from ..pipeline import FrameSource, Geometry, ReferenceBank, geometry, render_clip, select_references
+from ..sync import BANK, Models, SyncOptions, speak_track
+from .baselines import energy_mouth, static_mouth
+from .talks import CHUNK, RECONSTRUCTION, Case, rows
+
+logger = logging.getLogger(__name__)
+OURS, ORIGINAL = "mytalk", "original"
+SHIFT = 0.48  # seconds by which the source is shifted for the stability figure
+
+
+class Method(NamedTuple):
+    """`movement` and `painter`: keys of `Studio`; both empty for the untouched original."""
+
+    movement: str
+    painter: str
+
+
+METHODS = {
+    OURS: Method("speech", "network"),
+    ORIGINAL: Method("", ""),
+    "nearest frame": Method("speech", "copy"),
+    "landmark warp": Method("speech", "warp"),
+    "static mouth": Method("static", "warp"),
+    "audio energy": Method("energy", "warp"),
+}
+SAID = {
+    OURS: "this pack",
+    ORIGINAL: "the source untouched",
+    "nearest frame": "our movement; the clip's frame with the nearest mouth, pasted: no network paints",
+    "landmark warp": "our movement; that frame warped onto the landmarks: no network paints",
+    "static mouth": "a mouth held at the clip's mean; warped",
+    "audio energy": "a mouth that opens with the loudness, given the clip's own range; warped",
+}
+
+
+def methods_of(protocol: str) -> list[str]:
+    """Methods that make sense in a protocol: reconstruction is given the movement."""
+    given = protocol == RECONSTRUCTION
+    return [name for name, method in METHODS.items() if not given or method.movement in ("speech", "")]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Frames `(f, h, w, 3)` uint8 and the mask `(f, 1, s, s)` within which they may differ from the source."""
+
+    frames: Tensor
+    mask: Tensor
+
+
+class WithoutNetwork(nn.Module):
+    """Stands where the appearance model stands and shows its nearest reference, warped onto the landmarks or not."""
+
+    def __init__(self, warp: bool) -> None:
+        super().__init__()
+        self.params = AppearanceParams(references=1, aligned=warp, masked_references=False)
+        self.register_parameter("nothing", nn.Parameter(torch.zeros(()), requires_grad=False))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return Inputs(*inputs).references[:, 0]
+
+
+class Studio:
+    """Makes the video of any method for a case."""
+
+    def __init__(self, models: Models, options: SyncOptions) -> None:
+        self.models, self.options = models, options
+        self.painters = {
+            "network": models.appearance,
+            "copy": WithoutNetwork(warp=False),
+            "warp": WithoutNetwork(warp=True),
+        }
+        self._spoken: tuple[Case, FaceTrack] | None = None
+
+    def make(self, case: Case, method: str) -> Rendered:
+        """The case's source as `method` would have it speak."""
+        movement, painter = METHODS[method]
+        if not painter:
+            return Rendered(case.frames, geometry(case.talk.track).mask(AppearanceParams.size))
+        fixed = self.options.references == "fixed" and painter == "network"
+        return paint(self.painters[painter], case, self.move(case, movement), fixed)
+
+    def move(self, case: Case, movement: str) -> FaceTrack:
+        """The landmarks of a method; those of our motion model are made once per case."""
+        if movement == "static":
+            return static_mouth(case.talk.track)
+        if movement == "energy":
+            return energy_mouth(case.talk.track, case.speech)
+        if case.protocol == RECONSTRUCTION:
+            return case.talk.track
+        if self._spoken is None or self._spoken[0] is not case:
+            self._spoken = case, speak_track(self.models, case.talk.track, case.audio, self.options, None)
+        return self._spoken[1]
+
+    def make_shifted(self, case: Case) -> Rendered:
+        """Our method with the same speech over the source that starts `SHIFT` later; its start comes last."""
+        turn = round(SHIFT * case.talk.fps)
+        source = torch.arange(len(case.talk)).roll(-turn)
+        track = rows(case.talk.track, source).replace(times=case.talk.track.times)
+        shifted = replace(case, talk=replace(case.talk, track=track), frames=case.frames[source])
+        spoken = speak_track(self.models, track, case.audio, self.options, None)
+        return paint(self.models.appearance, shifted, spoken, self.options.references == "fixed")
+
+
+def paint(model: nn.Module, case: Case, spoken: FaceTrack, fixed: bool = False) -> Rendered:
+    """Paint the mouths of `spoken` onto the case's frames.
+
+    Where the source is the right answer, each half of a clip takes its references from the other half: in use no frame
+    is given its own picture to copy.
+    """
+    track = case.talk.track
+    place = geometry(track, spoken)
+    frames, masks = [], []
+    for part, allowed in folds(track, case.held_out):
+        bank = reference_bank(model, case.source, allowed, place, fixed)
+        source = type(case.source)(case.frames[part], case.talk.fps)
+        for made, _, mask in render_clip(model, source, rows(spoken, part), place[part], bank, CHUNK):
+            frames.append(made)
+            masks.append(mask)
+    return Rendered(torch.cat(frames), torch.cat(masks))
+
+
+def reference_bank(
+    model: nn.Module, source: FrameSource, track: FaceTrack, place: Geometry, fixed: bool
+) -> ReferenceBank:
+    return select_references(source, track, place, model.params.references if fixed else BANK, fixed)
+
+
+def folds(track: FaceTrack, held_out: bool) -> list[tuple[slice, FaceTrack]]:
+    """Parts of the clip, each with the track of the frames that it may take references from."""
+    whole = slice(0, len(track))
+    if not held_out:
+        return [(whole, track)]
+    middle = len(track) // 2
+    halves = slice(0, middle), slice(middle, len(track))
+    tracks = [track.replace(found=track.found & inside(track, half), filled=None) for half in halves]
+    if not all(half.found.any() for half in tracks):
+        logger.warning("one half of a clip shows no face: its references come from the whole clip")
+        return [(whole, track)]
+    return list(zip(halves, reversed(tracks), strict=True))
+
+
+def inside(track: FaceTrack, part: slice) -> Tensor:
+    flags = torch.zeros(len(track), dtype=torch.bool)
+    flags[part] = True
+    return flags

@@ -1,0 +1,144 @@
+"""Talking clips in memory, and who speaks whose words in each protocol.
+
+f frames   h w picture   t motion frames at 25 fps   n points
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..landmarks.canonical import to_canonical
+from ..landmarks.track import FaceTrack, track_faces
+from ..landmarks.tracker import FaceLandmarker
+from ..motion.generate import resample
+from ..motion.params import FPS
+from ..pipeline import TensorSource
+from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
+from ..video.reader import VideoReader
+from .clips import Clip
+
+CHUNK = 8  # frames in flight
+LEAST_FRAMES = 12  # usable ones: a shorter clip has no movement to measure
+RECONSTRUCTION, PAIRED, UNPAIRED = "reconstruction", "paired", "unpaired"
+PROTOCOLS = {
+    RECONSTRUCTION: "the clip's own landmarks, painted anew (the paper's Table 4)",
+    PAIRED: "the clip speaks its own words (Table 1)",
+    UNPAIRED: "the clip speaks another clip's words (Table 2)",
+}
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What is known of a clip without its pixels: landmarks, and its own speech of the same length."""
+
+    path: Path
+    track: FaceTrack
+    audio: Audio
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+    @property
+    def seconds(self) -> float:
+        return len(self) / self.fps
+
+    @cached_property
+    def speech(self) -> Tensor:
+        """`(s,)` at 16 kHz."""
+        return speech_16k(self.audio)
+
+    def frames(self) -> Tensor:
+        """The clip's pixels `(f, h, w, 3)` uint8, read from its file."""
+        reader = VideoReader(self.path, duration=self.seconds - 0.5 / self.fps)
+        return torch.cat([torch.as_tensor(frames) for frames, _ in reader.chunks(CHUNK)])[: len(self)]
+
+    def cut(self, frames: int) -> Talk:
+        """The first `frames` of the clip."""
+        if frames >= len(self):
+            return self
+        track = rows(self.track, slice(0, frames))
+        return replace(self, track=track, audio=fit_audio(self.audio, frames / self.fps))
+
+
+def rows(track: FaceTrack, part: slice | Tensor) -> FaceTrack:
+    """Some frames of a track."""
+    filled = None if track.filled is None else track.filled[part]
+    return track.replace(points=track.points[part], found=track.found[part], times=track.times[part], filled=filled)
+
+
+def read_talk(path: Path, landmarker: FaceLandmarker, duration: float | None = None) -> Talk:
+    """Read a clip, or its first `duration` seconds; raises InputError when it has no face or no sound."""
+    reader = VideoReader(path, duration=duration)
+    audio, fps = read_audio(path, duration=duration), float(reader.info.fps)
+    track = track_faces(reader.chunks(CHUNK), landmarker)
+    if int(track.usable.sum()) < LEAST_FRAMES:
+        raise InputError(f"only {int(track.usable.sum())} frames show a face, expected at least {LEAST_FRAMES}")
+    return Talk(path, track, fit_audio(audio, len(track) / fps), fps)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One clip in one protocol: `talk` is what is seen, `speaker` who first said what is now said."""
+
+    protocol: str
+    talk: Talk
+    speaker: Talk
+    frames: Tensor  # (f, h, w, 3) uint8, the source's pixels
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the source is the right answer, so that no frame may be painted from itself."""
+        return self.protocol != UNPAIRED
+
+    @property
+    def source(self) -> TensorSource:
+        return TensorSource(self.frames, self.talk.fps)
+
+    @cached_property
+    def audio(self) -> Audio:
+        """What is spoken, as long as the pictures."""
+        return fit_audio(self.speaker.audio, self.talk.seconds)
+
+    @cached_property
+    def speech(self) -> Tensor:
+        """The same `(s,)` at 16 kHz."""
+        return speech_16k(self.audio)
+
+
+def make_case(protocol: str, talk: Talk, speaker: Talk) -> Case:
+    """Read the pixels; in the unpaired protocol the clip is cut to what its speaker says."""
+    if protocol == UNPAIRED:
+        talk = talk.cut(max(LEAST_FRAMES, int(speaker.seconds * talk.fps)))
+    return Case(protocol, talk, speaker if protocol == UNPAIRED else talk, talk.frames())
+
+
+def partners(clips: Sequence[Clip]) -> dict[str, str]:
+    """Whose words each clip speaks in the unpaired protocol: somebody else, half the list away.
+
+    Empty when all clips show one person; a clip without an identity counts as a person of its own.
+    """
+    people, count, pairs = [clip.identity or clip.name for clip in clips], len(clips), {}
+    for i, clip in enumerate(clips):
+        others = ((i + count // 2 + step) % count for step in range(count))
+        other = next((j for j in others if people[j] != people[i]), None)
+        if other is not None:
+            pairs[clip.name] = clips[other].name
+    return pairs
+
+
+def on_motion_grid(track: FaceTrack) -> tuple[Tensor, Tensor]:
+    """Pose-free landmarks `(t, n, 3)` in centimetres at 25 fps, and which of them were really seen `(t,)`."""
+    usable, times = track.usable, (track.times - track.times[0]).double()
+    interval = times.diff().median().item() if len(times) > 1 else 1 / FPS
+    grid = torch.arange(max(1, round((times[-1].item() + interval) * FPS)), dtype=torch.float64) / FPS
+    points = resample(to_canonical(track.points, track.pose)[usable], times[usable], grid)
+    nearest = (torch.searchsorted(times.contiguous(), grid - interval / 2)).clamp(max=len(times) - 1)
+    return points, usable[nearest]

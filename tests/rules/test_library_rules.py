@@ -1,4 +1,7 @@
-"""Rules that hold for every library file, read from the source: no host, no process, no network, no global seed."""
+"""Rules that hold for every library file, read from the source: no host, no other library, no global seed.
+
+What holds for all that a user installs (no network, no process, ...) is in test_pack_rules.py.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from source import called, imported
 
 LIBRARY = Path(__file__).parents[2] / "comfyui_mytalk"
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server", "app"}
-PROCESS_AND_NETWORK = {
-    "subprocess",
-    "multiprocessing",
-    "requests",
-    "urllib",
-    "http",
-    "socket",
-    "httpx",
-    "huggingface_hub",
-}
-UNSAFE_FILES = {"pickle", "marshal", "shelve", "joblib"}
 LIBRARIES = {"torch", "torchaudio", "transformers", "safetensors", "einops", "numpy", "scipy", "PIL", "av", "tqdm"}
 EXTRAS = {"torchmetrics"}
-FORBIDDEN_CALLS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "os.system", "eval", "exec", "print"}
+FORBIDDEN_CALLS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "print"}
 MAY_PRINT = {"cli.py"}
 MAY_SEED_GLOBALLY = {"training"}  # a training run is a process of its own
-
-
-def imported(tree: ast.AST) -> set[str]:
-    """Top-level names of the absolute imports anywhere in a file."""
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
-    return {name.split(".")[0] for name in names}
-
-
-def called(tree: ast.AST) -> set[str]:
-    """Dotted names of everything called in a file."""
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(LIBRARY)))
@@ -46,8 +27,6 @@ def test_file_keeps_the_rules(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names, calls = imported(tree), called(tree)
     assert not names & HOST, "the library must run without the host"
-    assert not names & PROCESS_AND_NETWORK
-    assert not names & UNSAFE_FILES
     assert not names - sys.stdlib_module_names - LIBRARIES - EXTRAS, "not a dependency in pyproject.toml"
     forbidden = set(FORBIDDEN_CALLS)
     if path.name in MAY_PRINT:
@@ -59,8 +38,8 @@ def test_file_keeps_the_rules(path: Path) -> None:
 
 
 def test_rules_would_see_a_violation() -> None:
-    tree = ast.parse("import urllib.request\nfrom comfy.utils import x\ndef f():\n    torch.manual_seed(0)")
-    assert imported(tree) == {"urllib", "comfy"}
+    tree = ast.parse("import folder_paths\nfrom comfy.utils import x\ndef f():\n    torch.manual_seed(0)")
+    assert imported(tree) == {"folder_paths", "comfy"}
     assert "torch.manual_seed" in called(tree)
 
 

@@ -23,6 +23,7 @@ TRAIN_COMMAND = {
     "identity": "python -m comfyui_mytalk train identity",
     "motion": "python -m comfyui_mytalk train motion",
     "appearance": "python -m comfyui_mytalk train appearance",
+    "sync_judge": "python -m comfyui_mytalk train sync-judge",
 }
 _folders: list[Path] = [SHIPPED]
 

@@ -33,6 +33,7 @@ TRAINERS = {
     "identity": "the identity extractor",
     "motion": "landmark diffusion: how a mouth moves to speech",
     "appearance": "the renderer of the lower face",
+    "sync-judge": "the network that judges lip sync, for evaluation alone",
 }
 EXAMPLES = f"""\
 examples:
@@ -104,7 +105,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     _add_prepare(commands)
     trainers = _command(commands, "train", "train one of the models").add_subparsers(metavar="MODEL", required=True)
     for name, text in TRAINERS.items():
-        _add_foreign(trainers, name, text, f".training.{name}", list(argv[:2]) == ["train", name])
+        _add_foreign(trainers, name, text, f".training.{name.replace('-', '_')}", list(argv[:2]) == ["train", name])
     _add_foreign(
         commands, "evaluate", "score the models on talking clips", ".evaluation.evaluate", argv[:1] == ["evaluate"]
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -75,13 +76,31 @@ def voice(seconds: float, seed: int) -> Tensor:
     )
 
 
-def write_clip(folder: Path, split: str, identity: int, take: int, frames: int = 50, fps: float = 25.0) -> Path:
+Draw = Callable[[int, float, int], Tensor]  # frames, fps, seed -> crops (f, 3, SIDE, SIDE) uint8
+
+
+def flat_crops(identity: int, frames: int) -> list[Image.Image]:
+    """Crops without a face, each frame in a shade of its own."""
+    return [Image.new("RGB", (SIDE, SIDE), (40 * identity % 255, 120, frame % 255)) for frame in range(frames)]
+
+
+def write_clip(
+    folder: Path,
+    split: str,
+    identity: int,
+    take: int,
+    frames: int = 50,
+    fps: float = 25.0,
+    crops: Draw | None = None,
+) -> Path:
     """Write one prepared clip (the format of `training/clips.py`) and return its path."""
     seed = 100 * identity + take
     points, times = talking_points(frames, fps, seed, width=0.8 + 0.1 * identity)
-    shade = [Image.new("RGB", (SIDE, SIDE), (40 * identity % 255, 120, frame % 255)) for frame in range(frames)]
+    images = flat_crops(identity, frames)
+    if crops is not None:
+        images = [Image.fromarray(crop.numpy()) for crop in crops(frames, fps, seed).permute(0, 2, 3, 1)]
     blobs = []
-    for image in shade:
+    for image in images:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG")
         blobs.append(buffer.getvalue())
@@ -105,11 +124,11 @@ def write_clip(folder: Path, split: str, identity: int, take: int, frames: int =
     return path
 
 
-def write_clips(folder: Path, identities: int = 3, takes: int = 2, frames: int = 50) -> Path:
+def write_clips(folder: Path, identities: int = 3, takes: int = 2, frames: int = 50, crops: Draw | None = None) -> Path:
     """A folder with `takes` clips of each of `identities` people in the train split, and of as many in val."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "val"):
         for identity in range(identities):
             for take in range(takes):
-                write_clip(folder, split, identity, take, frames)
+                write_clip(folder, split, identity, take, frames, crops=crops)
     return folder

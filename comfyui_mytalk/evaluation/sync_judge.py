@@ -1,0 +1,215 @@
+"""The sync judge: a small SyncNet of our own that hears 0.2 s of speech and sees the five mouth pictures beside it.
+
+    f frames of the clip   t frames at 25 fps   w windows (t - 4)   n speech samples at 16 kHz   d embedding width
+
+After Chung and Zisserman 2016 ("Out of time: automated lip sync in the wild"): two convolutional towers whose vectors
+are close when picture and sound belong together. It reads pixels. All it takes from the landmarks is the place of the
+crop, which follows the upper face alone (`landmarks/align.py`), so it knows nothing of where our mesh sees the mouth.
+
+A judge must not have trained the accused: it learned from the train split alone (`training/sync_judge.py`), and no
+generator may ever use it, or anything made from it, as a loss, for guidance or to choose among results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from ..checkpoints import find_weights, load_checkpoint
+from ..errors import InputError
+from ..speech.features import normalise_loudness
+from .sync_score import (
+    SAMPLES,
+    SPEECH_RATE,
+    WINDOW,
+    SyncScore,
+    even_times,
+    frames_at_25,
+    score_embeddings,
+    whole_windows,
+)
+
+__all__ = ["PRESETS", "JudgeParams", "SyncJudge", "SyncScore", "load_sync_judge", "mouth_pictures"]
+
+# Share of the aligned crop (top, bottom, left, right): nose base to below the open jaw, twice as wide as the lips.
+MOUTH = (0.34375, 0.90625, 0.21875, 0.78125)
+CACHED = 72  # pixels of a mouth picture: the network sees the middle, training also what is around
+PICTURE = 64
+FOLD = 4
+HOP, SPECTRUM = 160, 512  # samples: 10 ms, and the Fourier window around it
+MELS = 40
+PER_FRAME = SAMPLES // HOP
+FLOOR = 1e-4  # -40 dB under speech of unit power
+BATCH = 64  # windows that go through the picture tower at once
+GREY = (0.299, 0.587, 0.114)  # Rec. 601
+
+
+@dataclass(frozen=True)
+class JudgeParams:
+    """Channels of the three levels of each tower, channels that are flattened, widths of hidden layer and output."""
+
+    picture: tuple[int, ...] = (48, 96, 192)
+    speech: tuple[int, ...] = (32, 96, 192)
+    neck: int = 64
+    hidden: int = 256
+    dim: int = 128
+    dropout: float = 0.2
+
+
+PRESETS = {"small": JudgeParams(), "tiny": JudgeParams((16, 16, 32), (16, 16, 32), 8, 32, 16, 0.0)}
+
+
+def mouth_pictures(crops: Tensor) -> Tensor:
+    """Aligned crops `(f, 3, s, s)`, uint8 or float 0..1 -> grey mouth pictures `(f, 72, 72)` uint8."""
+    size = crops.shape[-1]
+    top, bottom, left, right = (round(edge * size) for edge in MOUTH)
+    mouths = crops[..., top:bottom, left:right]
+    mouths = mouths.float() if crops.dtype == torch.uint8 else mouths.float() * 255
+    grey = (mouths * mouths.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+    grey = F.interpolate(grey, (CACHED, CACHED), mode="bilinear", align_corners=False, antialias=True)
+    return grey[:, 0].round().clamp(0, 255).byte()
+
+
+class Unit(nn.Module):
+    """A strided convolution, then a residual one, both with batch norm."""
+
+    def __init__(self, before: int, after: int, stride: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        )
+        self.more = nn.Sequential(nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        return F.relu(x + self.more(x))
+
+
+def head(channels: int, cells: int, p: JudgeParams) -> nn.Sequential:
+    """Feature maps of `cells` cells -> `(w, d)`."""
+    return nn.Sequential(
+        nn.Conv2d(channels, p.neck, 1, bias=False),
+        nn.BatchNorm2d(p.neck),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Dropout(p.dropout),
+        nn.Linear(p.neck * cells, p.hidden),
+        nn.BatchNorm1d(p.hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(p.dropout),
+        nn.Linear(p.hidden, p.dim),
+    )
+
+
+class SyncJudge(nn.Module):
+    """Both towers, and what turns a clip into their input.
+
+    Pixels go to channels at once (`FOLD`): layers at full resolution cost most on a CPU and learn least here.
+    """
+
+    def __init__(self, params: JudgeParams) -> None:
+        super().__init__()
+        self.params, self.name, self.sha256 = params, "", ""
+        a, b, c = params.picture
+        side = PICTURE // FOLD
+        self.picture_tower = nn.Sequential(
+            nn.PixelUnshuffle(FOLD),
+            Unit(WINDOW * FOLD**2, a, 1),
+            Unit(a, b, 2),
+            Unit(b, c, 2),
+            head(c, (side // 4) ** 2, params),
+        )
+        a, b, c = params.speech
+        self.speech_tower = nn.Sequential(
+            nn.Conv2d(1, a, 5, 2, 2, bias=False),
+            nn.BatchNorm2d(a),
+            nn.ReLU(inplace=True),
+            Unit(a, b, (2, 1)),
+            Unit(b, c, 2),
+            head(c, (MELS // 8) * (WINDOW * PER_FRAME // 4), params),
+        )
+        bank = melscale_fbanks(SPECTRUM // 2 + 1, 60.0, 7600.0, MELS, SPEECH_RATE, norm=None, mel_scale="htk")
+        self.register_buffer("bank", bank, persistent=False)
+        self.register_buffer("fourier", torch.hann_window(400), persistent=False)
+
+    def log_mel(self, speech: Tensor) -> Tensor:
+        """Speech of about unit power `(b, n)` -> `(b, 40, n // 160)`; column `i` is centred on `(i + 0.5) * 10 ms`."""
+        margin = (SPECTRUM - HOP) // 2
+        padded = F.pad(speech, (margin, margin))
+        spectrum = torch.stft(padded, SPECTRUM, HOP, 400, self.fourier, center=False, return_complex=True)
+        power = spectrum.abs().square() / self.fourier.square().sum()
+        return (power.mT @ self.bank / self.bank.sum(0).clamp_min(1.0) + FLOOR).log().mT / 4 + 1
+
+    def see(self, pictures: Tensor) -> Tensor:
+        """Mouth pictures `(b, t, 64, 64)` 0..1 -> unit vectors `(b, t - 4, d)`."""
+        windows = pictures.unfold(1, WINDOW, 1).permute(0, 1, 4, 2, 3)
+        mean, square = (x.mean((2, 3)).unfold(1, WINDOW, 1).mean(2) for x in (pictures, pictures.square()))
+        deviation = (square - mean.square()).clamp(min=0).sqrt()
+        flat = ((windows - mean[..., None, None, None]) / (deviation + 0.05)[..., None, None, None]).flatten(0, 1)
+        vectors = self.picture_tower(flat.contiguous(memory_format=torch.channels_last))
+        return F.normalize(vectors.float(), dim=-1).unflatten(0, windows.shape[:2])
+
+    def hear(self, log_mel: Tensor) -> Tensor:
+        """Spectrogram `(b, 40, 4 t)` -> unit vectors `(b, t - 4, d)`."""
+        windows = log_mel.unfold(2, WINDOW * PER_FRAME, PER_FRAME).transpose(1, 2)
+        vectors = self.speech_tower(windows.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last))
+        return F.normalize(vectors.float(), dim=-1).unflatten(0, windows.shape[:2])
+
+    @torch.inference_mode()
+    def embed(self, mouths: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+        """Mouth pictures `(t, 72, 72)` uint8 at 25 fps and speech `(n,)` -> unit vectors `(w, d)` of both."""
+        self.eval()
+        count = min(len(mouths), len(speech) // SAMPLES)
+        if count < WINDOW:
+            return torch.zeros(2, 0, self.params.dim).unbind(0)
+        edge = (CACHED - PICTURE) // 2
+        pictures = mouths[:count, edge:-edge, edge:-edge].to(self.fourier.device).float() / 255
+        starts = range(0, count - WINDOW + 1, BATCH)
+        seen = [self.see(pictures[None, start : start + BATCH + WINDOW - 1])[0] for start in starts]
+        sound = normalise_loudness(speech[: count * SAMPLES].float()).to(self.fourier.device)
+        heard = self.hear(self.log_mel(sound[None]))[0]
+        return torch.cat(seen), heard
+
+    def score(self, crops: Tensor, fps: float, speech: Tensor, usable: Tensor | None = None) -> SyncScore:
+        """How well the mouth in `crops (f, 3, s, s)` (aligned; uint8 or float 0..1) fits `speech (n,)` at 16 kHz.
+
+        Both begin at the same moment. Frames that are not `usable (f,)` do not count. A clip under about 1.1 seconds
+        scores nan. Raises InputError when the shapes are not those.
+        """
+        check_clip(crops, fps, speech)
+        index = frames_at_25(even_times(len(crops), fps))
+        mouths = torch.cat([mouth_pictures(part) for part in crops.split(BATCH)]) if len(crops) else crops[:, 0]
+        seen, heard = self.embed(mouths[index], speech)
+        windows = None if usable is None or not len(seen) else whole_windows(usable[index])[: len(seen)]
+        return score_embeddings(seen, heard, windows)
+
+
+def check_clip(crops: Tensor, fps: float, speech: Tensor) -> None:
+    """Raise InputError when `crops` are no pictures `(f, 3, s, s)`, or `speech` is not one channel."""
+    if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3]:
+        raise InputError(f"got crops of shape {tuple(crops.shape)}, expected aligned crops (f, 3, 256, 256)")
+    if speech.ndim != 1:
+        raise InputError(f"got speech of shape {tuple(speech.shape)}, expected one channel (n,) at 16 kHz")
+    if not fps > 0:
+        raise InputError(f"got {fps} frames per second, expected more than 0")
+
+
+def judge_config(params: JudgeParams) -> dict[str, object]:
+    """What a checkpoint has to say for `load_sync_judge` to build the network again."""
+    return asdict(params)
+
+
+def load_sync_judge(name_or_path: str | Path = "sync_judge_small", device: str | torch.device = "cpu") -> SyncJudge:
+    """The judge by the name of its weights or their path; raises InputError when there are none."""
+    path = find_weights(name_or_path, "sync_judge")
+    checkpoint = load_checkpoint(path, "sync_judge")
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in checkpoint.config.items()}
+    judge = SyncJudge(JudgeParams(**values))
+    judge.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in checkpoint.state.items()})
+    judge.name, judge.sha256 = path.stem, checkpoint.sha256
+    return judge.to(device).eval()

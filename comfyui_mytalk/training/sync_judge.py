@@ -1,0 +1,176 @@
+"""Train the sync judge (`evaluation/sync_judge.py`) on the train split: which sound belongs to which mouth.
+
+    b sequences   w windows of a sequence   d embedding width
+
+Contrastive, as SyncNet's later form (Chung, Chung and Kang 2019, "Perfect match"), with the sound at other moments of
+the same clip as hard negatives and other clips as easy ones. What it learns is for judging alone: no generator may
+train on it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from argparse import ArgumentParser, Namespace
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoints import save_checkpoint
+from ..devices import pick_device
+from ..errors import InputError
+from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
+from ..evaluation.sync_score import WINDOW, score_embeddings, whole_windows
+from .clips import read_clips
+from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
+from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
+
+logger = logging.getLogger(__name__)
+LENGTH = 29  # frames of a sequence: the many clips of 1.2 seconds are no longer
+SHORT = 50  # frames: the windows of 2 seconds that validation also scores
+PER_CLIP = 8  # of those windows at most
+
+
+class Contrast(nn.Module):
+    """The losses and their learned temperatures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor([2.3, 2.3, 3.0]))
+
+    def forward(self, seen: Tensor, heard: Tensor) -> dict[str, Tensor]:
+        """Unit vectors `(b, w, d)` of pictures and sounds -> losses.
+
+        everything: each window among all windows of the batch. clip: among those of its own clip. offset: the
+        similarity of whole sequences over all offsets, which is what scoring compares.
+        """
+        windows = seen.shape[1]
+        scale = self.log_scale.clamp(max=4.6).exp()
+        apart = (torch.arange(windows)[:, None] - torch.arange(windows)).abs().to(seen.device)
+        own = seen @ heard.mT
+        beside = apart == 1  # hardly wrong, so neither right nor wrong
+        clip = symmetric(scale[0] * own.masked_fill(beside, -10))
+        flat = scale[1] * seen.flatten(0, 1) @ heard.flatten(0, 1).T
+        blocks = torch.block_diag(*[beside] * len(seen))
+        everything = symmetric(flat.masked_fill(blocks, -1000)[None])
+        half = windows // 2
+        diagonals = [own.diagonal(o, 1, 2).mean(1) for o in range(-half, half + 1)]
+        target = torch.full((len(seen),), half, device=seen.device)
+        offset = F.cross_entropy(scale[2] * torch.stack(diagonals, 1), target)
+        return {"clip": clip, "everything": everything, "offset": offset, "loss": clip + 0.5 * everything + offset}
+
+
+def symmetric(logits: Tensor) -> Tensor:
+    """Cross-entropy of `(b, w, w)` with the diagonal as the right answer, along both axes."""
+    target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.mT, target))
+
+
+def training_losses(judge: SyncJudge, contrast: Contrast, batch: Stretches, device: torch.device) -> dict[str, Tensor]:
+    """Losses of one batch, convolutions in bfloat16."""
+    mel = judge.log_mel(batch.speech.to(device))
+    with torch.autocast(device.type, torch.bfloat16):
+        seen, heard = judge.see(batch.pictures.to(device)), judge.hear(mel)
+    return contrast(seen, heard)
+
+
+@torch.inference_mode()
+def validate(judge: SyncJudge, clips: list[SyncClip]) -> dict[str, float]:
+    """Share of clips, and of 2 s windows, whose offset is found within a frame: per corpus, and the mean of corpora.
+
+    Windows are spread evenly over each clip, at most eight of them. Chance is 3 in 31.
+    """
+    found: dict[str, dict[str, list[float]]] = {"clip": defaultdict(list), "2s": defaultdict(list)}
+    for clip in clips:
+        seen, heard = judge.embed(clip.mouths, clip.sound)
+        usable = whole_windows(clip.usable) if len(clip) >= WINDOW else torch.zeros(0, dtype=torch.bool)
+        whole = score_embeddings(seen, heard, usable)
+        if whole.distance == whole.distance:
+            found["clip"][clip.corpus].append(float(whole.in_sync))
+        wide = SHORT - WINDOW + 1
+        starts = torch.linspace(0, len(seen) - wide, PER_CLIP).long().unique().tolist() if len(seen) >= wide else []
+        for start in starts:
+            part = slice(start, start + wide)
+            score = score_embeddings(seen[part], heard[part], usable[part])
+            if score.distance == score.distance:
+                found["2s"][clip.corpus].append(float(score.in_sync))
+    figures = {}
+    for name, corpora in found.items():
+        means = {corpus: sum(hits) / len(hits) for corpus, hits in sorted(corpora.items())}
+        figures |= {f"{name} {corpus}": mean for corpus, mean in means.items()}
+        if means:
+            figures[f"{name} mean"] = sum(means.values()) / len(means)
+    return figures
+
+
+def read_offsets(path: str | Path | None) -> dict[str, int]:
+    """Frames by which each clip's picture is late, by clip name; raises InputError when the file is no such list."""
+    if path is None:
+        return {}
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {name: round(row["offset_frames"] if isinstance(row, dict) else row) for name, row in rows.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"cannot read offsets {path}: expected JSON such as {{clip: frames}} ({error!r})") from error
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of `train sync-judge`."""
+    add_run_arguments(parser, "runs/sync_judge", 4000)
+    parser.add_argument("--data", required=True, help="folder of prepared clips")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
+    parser.add_argument("--save", default="runs/sync_judge/sync_judge_small.safetensors", help="where the weights go")
+    parser.add_argument("--batch", type=int, default=24, help=f"sequences of {LENGTH} frames (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--offsets", help="JSON {clip: frames by which its picture is late}: moved before training")
+    parser.add_argument("--cache", type=Path, help="folder where mouth pictures are kept for the next run")
+    parser.add_argument("--validate-every", type=int, default=250)
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps (default %(default)s)")
+
+
+def main(args: Namespace) -> None:
+    """Train, validate, save."""
+    device, offsets = pick_device(args.device), read_offsets(args.offsets)
+    train, val = read_clips(args.data, "train"), read_clips(args.data, "val")
+    seed_everything(args.seed)
+    held_out = load_clips(val, cache=args.cache)
+    sampler = StretchSampler(load_clips(train, offsets, args.cache), LENGTH)
+    if not sampler.clips:
+        raise InputError(f"no train clip in {args.data} shows a face and has sound for {LENGTH} frames in a row")
+    judge, contrast = SyncJudge(PRESETS[args.preset]).to(device), Contrast().to(device)
+    judge = judge.to(memory_format=torch.channels_last)
+    groups = [{"params": judge.parameters()}, {"params": contrast.parameters(), "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, args.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    run, ema = Run(args.run, args.minutes), Ema(judge, 0.998)
+    start = run.resume(judge, optimizer, ema, contrast=contrast)
+    for step in run.steps(start, args.steps):
+        rate = min((step + 1) / 100, 1.0) * anneal(run.progress(step, args.steps), 0.01)
+        set_learning_rate(optimizer, args.rate * rate)
+        batch = sampler.draw(args.batch, step_rng(args.seed, step))
+        losses = training_losses(judge.train(), contrast, batch, device)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+        optimizer.step()
+        ema.update(judge)
+        if (step + 1) % args.validate_every == 0:
+            run.log(step, **losses, **validate(averaged(judge, ema), held_out))
+            run.save(step + 1, judge, optimizer, ema, contrast=contrast)
+        start = step + 1
+    final = averaged(judge, ema)
+    results = {name: f"{value:.3f}" for name, value in validate(final, held_out).items()}
+    logger.info("in sync within a frame on %d validation clips: %s", len(held_out), results)
+    info = results | {"steps": str(start), "train clips": str(len(sampler.clips))}
+    state = {name: t.half() if t.is_floating_point() else t for name, t in final.state_dict().items()}
+    save_checkpoint(args.save, state, "sync_judge", judge_config(final.params), info)
+
+
+def averaged(judge: SyncJudge, ema: Ema) -> SyncJudge:
+    """A copy of the judge with the averaged weights."""
+    copied = copy.deepcopy(judge)
+    ema.copy_to(copied)
+    return copied.eval()

@@ -1,0 +1,112 @@
+"""The judge on mouths that are drawn: what it must find is known."""
+
+import math
+from argparse import ArgumentParser
+
+import pytest
+import torch
+
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.evaluation.sync_judge import PRESETS, SyncJudge, load_sync_judge, mouth_pictures
+from comfyui_mytalk.training import sync_judge as trainer
+from tests.synthetic_clips import opening_curve, voice, write_clips
+
+FRAMES = 75
+
+
+def talking_crops(frames=FRAMES, fps=25.0, seed=0):
+    """Aligned crops `(f, 3, 64, 64)` with a dark mouth as open as `opening_curve` says."""
+    opening = opening_curve(torch.arange(frames, dtype=torch.float64) / fps, seed)
+    y, x = torch.meshgrid(torch.arange(64) - 35.0, torch.arange(64) - 32.0, indexing="ij")
+    inside = (x / 9) ** 2 + (y / (0.5 + 4 * opening[:, None, None])) ** 2 < 1
+    return torch.where(inside, 40, 170).byte()[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny judge, trained for a few seconds on drawn mouths by the real trainer."""
+    folder = tmp_path_factory.mktemp("judge")
+    write_clips(folder / "clips", crops=talking_crops)
+    parser = ArgumentParser()
+    trainer.add_arguments(parser)
+    options = ["--preset", "tiny", "--steps", "80", "--batch", "4", "--validate-every", "40", "--rate", "5e-3"]
+    paths = ["--data", folder / "clips", "--run", folder / "run", "--save", folder / "sync_judge_tiny.safetensors"]
+    trainer.main(parser.parse_args([*options, *map(str, paths)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(trained):
+    return load_sync_judge(trained / "sync_judge_tiny.safetensors")
+
+
+def test_training_writes_validation_and_weights(trained, judge):
+    header, *rows = (trained / "run" / "log.csv").read_text().splitlines()
+    assert "clip mean" in header and "2s synthetic" in header and len(rows) == 2
+    assert judge.name == "sync_judge_tiny" and len(judge.sha256) == 64
+
+
+@pytest.mark.parametrize("late", [-5, 0, 5])
+def test_sound_shifted_by_five_frames_has_offset_five(judge, late):
+    crops, speech = talking_crops(FRAMES + 20, seed=7), voice((FRAMES + 20) / 25, seed=7)
+    score = judge.score(crops[10 - late : 10 - late + FRAMES], 25.0, speech[10 * 640 : (10 + FRAMES) * 640])
+    assert abs(score.offset_frames - late) <= 1 and score.in_sync == (late == 0)
+    assert 0 < score.confidence < 2 and 0 < score.distance < 2
+
+
+def test_any_frame_rate_loudness_and_number_type_give_the_same_answer(judge):
+    crops, speech = talking_crops(seed=7), voice(FRAMES / 25, seed=7)
+    score = judge.score(crops, 25.0, speech)
+    assert judge.score(crops.repeat_interleave(2, 0), 50.0, speech) == score
+    assert judge.score(crops.float() / 255, 25.0, speech).distance == pytest.approx(score.distance, abs=1e-4)
+    assert judge.score(crops, 25.0, 0.1 * speech).distance == pytest.approx(score.distance, abs=1e-4)
+
+
+def test_a_mouth_that_stands_still_earns_less_confidence(judge):
+    crops, speech = talking_crops(seed=7), voice(FRAMES / 25, seed=7)
+    still = crops[20:21].expand_as(crops)
+    assert judge.score(still, 25.0, speech).confidence < 0.5 * judge.score(crops, 25.0, speech).confidence
+
+
+def test_the_upper_face_is_not_looked_at():
+    crops = talking_crops(8)
+    changed = crops.clone()
+    changed[:, :, :18] = 255
+    assert (mouth_pictures(changed) == mouth_pictures(crops)).all()
+
+
+def test_clips_too_short_score_nan():
+    judge = SyncJudge(PRESETS["tiny"])
+    for frames in (0, 1, 4, 5, 26):
+        assert math.isnan(judge.score(talking_crops(frames), 25.0, torch.randn(16000)).confidence)
+    assert math.isnan(judge.score(talking_crops(FRAMES), 25.0, torch.zeros(0)).distance)
+    unseen = torch.zeros(FRAMES, dtype=torch.bool)
+    assert math.isnan(judge.score(talking_crops(), 25.0, torch.randn(FRAMES * 640), unseen).distance)
+
+
+def test_wrong_input_is_named():
+    judge = SyncJudge(PRESETS["tiny"])
+    with pytest.raises(InputError, match="aligned crops"):
+        judge.score(torch.zeros(8, 64, 64, 3), 25.0, torch.zeros(8000))
+    with pytest.raises(InputError, match="one channel"):
+        judge.score(talking_crops(8), 25.0, torch.zeros(1, 8000))
+    with pytest.raises(InputError, match="train sync-judge"):
+        load_sync_judge("sync_judge_nowhere")
+
+
+def test_the_loss_of_a_right_answer_is_lower():
+    vectors = torch.nn.functional.normalize(torch.randn(3, 25, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    contrast = trainer.Contrast()
+    right, wrong = contrast(vectors, vectors), contrast(vectors, vectors.roll(3, 1))
+    assert all(right[name] < wrong[name] for name in right)
+
+
+def test_offsets_that_mend_a_clip(tmp_path):
+    from comfyui_mytalk.training.clips import read_clips
+    from comfyui_mytalk.training.sync_judge_data import load_clip
+
+    clip = read_clips(write_clips(tmp_path, 1, 1), "train")[0]
+    early, late = load_clip(clip, -2), load_clip(clip, 2)
+    assert len(late) == len(early) == 48
+    assert (late.mouths[0] == load_clip(clip).mouths[2]).all() and (late.speech == load_clip(clip).speech[:-1280]).all()
+    assert (early.speech == load_clip(clip).speech[1280:]).all()

@@ -51,17 +51,16 @@ GREY = (0.299, 0.587, 0.114)  # Rec. 601
 
 @dataclass(frozen=True)
 class JudgeParams:
-    """Channels of the three levels of each tower, channels that are flattened, widths of hidden layer and output."""
+    """Channels of the levels of the two towers, and widths of the hidden layer and of the output."""
 
     picture: tuple[int, ...] = (48, 96, 192)
-    speech: tuple[int, ...] = (32, 96, 192)
-    neck: int = 64
+    speech: tuple[int, ...] = (64, 128, 192, 256)
     hidden: int = 256
     dim: int = 128
     dropout: float = 0.2
 
 
-PRESETS = {"small": JudgeParams(), "tiny": JudgeParams((16, 16, 32), (16, 16, 32), 8, 32, 16, 0.0)}
+PRESETS = {"small": JudgeParams(), "tiny": JudgeParams((16, 16, 32), (16, 16, 32, 32), 32, 16, 0.0)}
 
 
 def mouth_pictures(crops: Tensor) -> Tensor:
@@ -75,14 +74,20 @@ def mouth_pictures(crops: Tensor) -> Tensor:
     return grey[:, 0].round().clamp(0, 255).byte()
 
 
-class Unit(nn.Module):
-    """A strided convolution, then a residual one, both with batch norm."""
+def convolution(
+    before: int, after: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
-    def __init__(self, before: int, after: int, stride: int | tuple[int, int]) -> None:
+
+class Unit(nn.Module):
+    """A convolution that halves the picture, then a residual one."""
+
+    def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-        )
+        self.down = convolution(before, after, (3, 3), (2, 2), (1, 1))
         self.more = nn.Sequential(nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,15 +95,11 @@ class Unit(nn.Module):
         return F.relu(x + self.more(x))
 
 
-def head(channels: int, cells: int, p: JudgeParams) -> nn.Sequential:
-    """Feature maps of `cells` cells -> `(w, d)`."""
+def head(width: int, p: JudgeParams) -> nn.Sequential:
+    """Features `(w, width)` -> `(w, d)`."""
     return nn.Sequential(
-        nn.Conv2d(channels, p.neck, 1, bias=False),
-        nn.BatchNorm2d(p.neck),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
         nn.Dropout(p.dropout),
-        nn.Linear(p.neck * cells, p.hidden),
+        nn.Linear(width, p.hidden),
         nn.BatchNorm1d(p.hidden),
         nn.ReLU(inplace=True),
         nn.Dropout(p.dropout),
@@ -109,7 +110,8 @@ def head(channels: int, cells: int, p: JudgeParams) -> nn.Sequential:
 class SyncJudge(nn.Module):
     """Both towers, and what turns a clip into their input.
 
-    Pixels go to channels at once (`FOLD`): layers at full resolution cost most on a CPU and learn least here.
+    Pixels go to channels at once (`FOLD`): layers at full resolution cost most on a CPU and learn least here. The
+    speech tower has no padding in time and sees exactly 20 spectrogram columns, every 4: windows share its work.
     """
 
     def __init__(self, params: JudgeParams) -> None:
@@ -118,21 +120,17 @@ class SyncJudge(nn.Module):
         a, b, c = params.picture
         side = PICTURE // FOLD
         self.picture_tower = nn.Sequential(
-            nn.PixelUnshuffle(FOLD),
-            Unit(WINDOW * FOLD**2, a, 1),
-            Unit(a, b, 2),
-            Unit(b, c, 2),
-            head(c, (side // 4) ** 2, params),
+            convolution(WINDOW * FOLD**2, a, (3, 3), (1, 1), (1, 1)), Unit(a, b), Unit(b, c), nn.Flatten()
         )
-        a, b, c = params.speech
+        self.picture_head = head(c * (side // 4) ** 2, params)
+        a, b, c, d = params.speech
         self.speech_tower = nn.Sequential(
-            nn.Conv2d(1, a, 5, 2, 2, bias=False),
-            nn.BatchNorm2d(a),
-            nn.ReLU(inplace=True),
-            Unit(a, b, (2, 1)),
-            Unit(b, c, 2),
-            head(c, (MELS // 8) * (WINDOW * PER_FRAME // 4), params),
+            convolution(1, a, (5, 4), (2, 2), (2, 0)),
+            convolution(a, b, (3, 3), (2, 2), (1, 0)),
+            convolution(b, c, (3, 3), (1, 1), (1, 0)),
+            convolution(c, d, (3, 2), (2, 1), (1, 0)),
         )
+        self.speech_head = head(d * MELS // 8, params)
         bank = melscale_fbanks(SPECTRUM // 2 + 1, 60.0, 7600.0, MELS, SPEECH_RATE, norm=None, mel_scale="htk")
         self.register_buffer("bank", bank, persistent=False)
         self.register_buffer("fourier", torch.hann_window(400), persistent=False)
@@ -145,20 +143,21 @@ class SyncJudge(nn.Module):
         power = spectrum.abs().square() / self.fourier.square().sum()
         return (power.mT @ self.bank / self.bank.sum(0).clamp_min(1.0) + FLOOR).log().mT / 4 + 1
 
-    def see(self, pictures: Tensor) -> Tensor:
-        """Mouth pictures `(b, t, 64, 64)` 0..1 -> unit vectors `(b, t - 4, d)`."""
-        windows = pictures.unfold(1, WINDOW, 1).permute(0, 1, 4, 2, 3)
-        mean, square = (x.mean((2, 3)).unfold(1, WINDOW, 1).mean(2) for x in (pictures, pictures.square()))
-        deviation = (square - mean.square()).clamp(min=0).sqrt()
-        flat = ((windows - mean[..., None, None, None]) / (deviation + 0.05)[..., None, None, None]).flatten(0, 1)
-        vectors = self.picture_tower(flat.contiguous(memory_format=torch.channels_last))
+    def see(self, pictures: Tensor, stride: int = 1) -> Tensor:
+        """Mouth pictures `(b, t, 64, 64)` 0..1 -> unit vectors `(b, w, d)` of every `stride`-th window of five."""
+        mean, deviation = pictures.mean((2, 3), keepdim=True), pictures.std((2, 3), keepdim=True)
+        folded = F.pixel_unshuffle(((pictures - mean) / (deviation + 0.05)).flatten(0, 1)[:, None], FOLD)
+        windows = folded.unflatten(0, pictures.shape[:2]).unfold(1, WINDOW, stride).permute(0, 1, 5, 2, 3, 4)
+        flat = windows.flatten(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        vectors = self.picture_head(self.picture_tower(flat))
         return F.normalize(vectors.float(), dim=-1).unflatten(0, windows.shape[:2])
 
     def hear(self, log_mel: Tensor) -> Tensor:
         """Spectrogram `(b, 40, 4 t)` -> unit vectors `(b, t - 4, d)`."""
-        windows = log_mel.unfold(2, WINDOW * PER_FRAME, PER_FRAME).transpose(1, 2)
-        vectors = self.speech_tower(windows.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last))
-        return F.normalize(vectors.float(), dim=-1).unflatten(0, windows.shape[:2])
+        features = self.speech_tower(log_mel[:, None].contiguous(memory_format=torch.channels_last))
+        features = features.permute(0, 3, 1, 2).flatten(2)
+        vectors = self.speech_head(features.flatten(0, 1))
+        return F.normalize(vectors.float(), dim=-1).unflatten(0, features.shape[:2])
 
     @torch.inference_mode()
     def embed(self, mouths: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:

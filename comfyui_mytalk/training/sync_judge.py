@@ -31,6 +31,7 @@ from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
 
 logger = logging.getLogger(__name__)
 LENGTH = 29  # frames of a sequence: the many clips of 1.2 seconds are no longer
+STRIDE = 2  # frames between two picture windows in training: neighbours say nearly the same
 SHORT = 50  # frames: the windows of 2 seconds that validation also scores
 PER_CLIP = 8  # of those windows at most
 
@@ -43,38 +44,43 @@ class Contrast(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor([2.3, 2.3, 3.0]))
 
     def forward(self, seen: Tensor, heard: Tensor) -> dict[str, Tensor]:
-        """Unit vectors `(b, w, d)` of pictures and sounds -> losses.
+        """Unit vectors of every `STRIDE`-th picture window `(b, p, d)` and every sound `(b, w, d)` -> losses.
 
-        everything: each window among all windows of the batch. clip: among those of its own clip. offset: the
+        clip: each window among those of its own clip. everything: among all windows of the batch. offset: the
         similarity of whole sequences over all offsets, which is what scoring compares.
         """
-        windows = seen.shape[1]
+        count, sounds = len(seen), heard.shape[1]
         scale = self.log_scale.clamp(max=4.6).exp()
-        apart = (torch.arange(windows)[:, None] - torch.arange(windows)).abs().to(seen.device)
+        place = torch.arange(0, sounds, STRIDE, device=seen.device)
+        beside = (place[:, None] - torch.arange(sounds, device=seen.device)).abs() == 1  # hardly wrong: neither
         own = seen @ heard.mT
-        beside = apart == 1  # hardly wrong, so neither right nor wrong
-        clip = symmetric(scale[0] * own.masked_fill(beside, -10))
+        clip = both_ways((scale[0] * own).masked_fill(beside, -1e4), place)
         flat = scale[1] * seen.flatten(0, 1) @ heard.flatten(0, 1).T
-        blocks = torch.block_diag(*[beside] * len(seen))
-        everything = symmetric(flat.masked_fill(blocks, -1000)[None])
-        half = windows // 2
-        diagonals = [own.diagonal(o, 1, 2).mean(1) for o in range(-half, half + 1)]
-        target = torch.full((len(seen),), half, device=seen.device)
-        offset = F.cross_entropy(scale[2] * torch.stack(diagonals, 1), target)
+        everywhere = (torch.arange(count, device=seen.device)[:, None] * sounds + place).flatten()
+        everything = both_ways(flat.masked_fill(torch.block_diag(*[beside] * count), -1e4)[None], everywhere)
+        half = sounds // 2
+        means = []
+        for offset in range(-half, half + 1):
+            meets = (place - offset >= 0) & (place - offset < sounds)
+            means.append(own[:, meets.nonzero()[:, 0], (place - offset)[meets]].mean(1))
+        right = torch.full((count,), half, device=seen.device)
+        offset = F.cross_entropy(scale[2] * torch.stack(means, 1), right)
         return {"clip": clip, "everything": everything, "offset": offset, "loss": clip + 0.5 * everything + offset}
 
 
-def symmetric(logits: Tensor) -> Tensor:
-    """Cross-entropy of `(b, w, w)` with the diagonal as the right answer, along both axes."""
-    target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
-    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.mT, target))
+def both_ways(logits: Tensor, place: Tensor) -> Tensor:
+    """Cross-entropy of `(b, p, w)` whose row `i` belongs to column `place[i]`: over the columns and over the rows."""
+    among_sounds = F.cross_entropy(logits.flatten(0, 1), place.repeat(len(logits)))
+    columns = logits[:, :, place].mT
+    rows = torch.arange(len(place), device=place.device).repeat(len(logits))
+    return 0.5 * (among_sounds + F.cross_entropy(columns.flatten(0, 1), rows))
 
 
 def training_losses(judge: SyncJudge, contrast: Contrast, batch: Stretches, device: torch.device) -> dict[str, Tensor]:
     """Losses of one batch, convolutions in bfloat16."""
     mel = judge.log_mel(batch.speech.to(device))
     with torch.autocast(device.type, torch.bfloat16):
-        seen, heard = judge.see(batch.pictures.to(device)), judge.hear(mel)
+        seen, heard = judge.see(batch.pictures.to(device), STRIDE), judge.hear(mel)
     return contrast(seen, heard)
 
 
@@ -124,7 +130,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
     parser.add_argument("--save", default="runs/sync_judge/sync_judge_small.safetensors", help="where the weights go")
-    parser.add_argument("--batch", type=int, default=24, help=f"sequences of {LENGTH} frames (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help=f"sequences of {LENGTH} frames (default %(default)s)")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--offsets", help="JSON {clip: frames by which its picture is late}: moved before training")
     parser.add_argument("--cache", type=Path, help="folder where mouth pictures are kept for the next run")

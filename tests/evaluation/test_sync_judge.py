@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     write_clips(folder / "clips", crops=talking_crops)
     parser = ArgumentParser()
     trainer.add_arguments(parser)
-    options = ["--preset", "tiny", "--steps", "80", "--batch", "4", "--validate-every", "40", "--rate", "5e-3"]
+    options = ["--preset", "tiny", "--steps", "60", "--batch", "3", "--validate-every", "30", "--rate", "5e-3"]
     paths = ["--data", folder / "clips", "--run", folder / "run", "--save", folder / "sync_judge_tiny.safetensors"]
     trainer.main(parser.parse_args([*options, *map(str, paths)]))
     return folder

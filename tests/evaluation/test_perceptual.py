@@ -94,7 +94,8 @@ def test_fid_is_zero_for_equal_sets_alone(tmp_path, monkeypatch):
 
 
 def test_files_that_are_no_network_are_refused(tmp_path):
-    pytest.importorskip("torchvision")
+    for package in ("torchvision", "torchmetrics", "torch_fidelity"):
+        pytest.importorskip(package)
     path = tmp_path / perceptual.ALEXNET
     torch.save({"features.0.weight": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="no AlexNet"):

@@ -3,15 +3,17 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-host test-browser lint bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    the demo actor speaks the demo sentence: out/demo.mp4, out/contact_sheet.png"
-	@echo "make test    all tests that need no ComfyUI"
-	@echo "make lint    ruff"
-	@echo "make bench   time per stage and peak memory"
-	@echo "make clean   remove out/ and caches; .venv stays"
+	@echo "make demo          the demo actor speaks the demo sentence: out/demo.mp4, out/contact_sheet.png"
+	@echo "make test          all tests that need no ComfyUI"
+	@echo "make test-host     tests that need ComfyUI: COMFYUI_PATH=its checkout, COMFYUI_PYTHON=its interpreter"
+	@echo "make test-browser  the same with its frontend in headless Chromium (CHROMIUM_PATH, BROWSER_SHOTS)"
+	@echo "make lint          ruff"
+	@echo "make bench         time per stage and peak memory"
+	@echo "make clean         remove out/ and caches; .venv stays"
 
 .venv: $(READY)
 
@@ -31,6 +33,15 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) -m pytest -q
+
+# The host's own interpreter runs these, because the node tests import its modules: it needs `pip install -e .[dev]` too.
+HOST := REQUIRE_HOST=1 $(or $(COMFYUI_PYTHON),$(RUN)) -m pytest -q
+
+test-host:
+	$(HOST) tests/nodes tests/host
+
+test-browser:
+	$(HOST) tests/browser
 
 lint: $(READY)
 	$(RUN) -m ruff check .

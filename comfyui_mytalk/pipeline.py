@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .appearance.blend import match_colour, paste_back
+from .appearance.blend import frame_mask, match_colour, paste_back
 from .appearance.mask import MaskExtent, lip_mask, lip_region, mask_extent
 from .appearance.model import AppearanceModel
 from .appearance.references import (
@@ -27,7 +27,7 @@ from .appearance.references import (
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
-from .landmarks.align import CROP_SIZE, apply_transform, cut_crops, invert
+from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert
 from .landmarks.canonical import Pose, to_canonical
 from .landmarks.track import FaceTrack
 
@@ -51,10 +51,10 @@ class TensorSource:
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.frames), size):
-            frames = self.frames[start : start + size, :, :, :3]
+            frames = self.frames[start : start + size, :, :, :3].cpu()
             if frames.is_floating_point():
-                frames = (frames.float().clamp(0, 1) * 255).round().byte()
-            yield frames.cpu(), (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
+                frames = torch.stack([frame.float().clamp(0, 1).mul_(255).round_().byte() for frame in frames])
+            yield frames, (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
 
 
 @dataclass(frozen=True)
@@ -131,21 +131,49 @@ def cut_frames(
     source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
 ) -> Tensor:
     """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
-    slot = {int(frame): i for i, frame in enumerate(frames)}
     crops = torch.zeros(len(frames), 3, size, size, dtype=torch.uint8)
-    start = 0
-    for pixels, _ in source.chunks(16):
-        inside = [i for i in range(len(pixels)) if start + i in slot]
-        if inside:
-            picture = pixels[inside].permute(0, 3, 1, 2).float()
-            at = torch.tensor(inside) + start
-            cut = cut_crops(picture / 255, place.transform[at], size).mul(255).round().byte()
-            for i, crop in zip(at.tolist(), cut, strict=True):
-                crops[slot[i]] = crop
-        start += len(pixels)
+    for pixels, at, done in pick_frames(source, frames.unique()):
+        if len(at):
+            cut = cut_source(pixels, place[at], size).mul(255).round().byte()
+            found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
+            here = at[found] == frames
+            crops[here] = cut[found[here]]
         if progress is not None:
-            progress(start, len(place.pose))
+            progress(done, len(place.pose))
     return crops
+
+
+def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """The frames `wanted (m,)`, sorted, in chunks: yields `(pixels, their numbers, how far the source is read)`."""
+    if isinstance(source, TensorSource):
+        for at in wanted.split(chunk):
+            yield source.frames[at.to(source.frames.device)].cpu(), at, int(at[-1]) + 1
+        return
+    start = 0
+    for pixels, _ in source.chunks(chunk):
+        at = wanted[(wanted >= start) & (wanted < start + len(pixels))]
+        yield pixels[at - start], at, start + len(pixels)
+        start += len(pixels)
+
+
+def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE) -> Tensor:
+    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8."""
+    rows, columns, transform = crop_window(place.transform, frames.shape[1:3], size)
+    return cut_crops(pictures(frames[:, rows, columns]), transform, size)
+
+
+def pictures(frames: Tensor) -> Tensor:
+    """Frames `(f, h, w, c)` of any type -> `(f, 3, h, w)` float32 0..1, on the CPU."""
+    picture = frames[..., :3].permute(0, 3, 1, 2).cpu()
+    return picture.float() if picture.is_floating_point() else picture.float() / 255
+
+
+def lay_back(frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, place: Geometry) -> None:
+    """Paste `crops (b, 3, s, s)` into `frames[index]` of `frames (f, h, w, c)`, which is changed."""
+    rows, columns, transform = crop_window(place.transform, frames.shape[1:3], crops.shape[-1])
+    index = index.to(frames.device)
+    part = frames[index, rows, columns, :3].permute(0, 3, 1, 2)
+    frames[index, rows, columns, :3] = paste_back(part, crops, mask, transform).permute(0, 2, 3, 1)
 
 
 def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, count: int) -> Tensor:
@@ -161,6 +189,13 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, c
     return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
 
 
+def lay_mask(masks: Tensor, index: Tensor, mask: Tensor, place: Geometry) -> None:
+    """Write into `masks[index]` of `masks (f, h, w)` where `lay_back` lays `mask (b, 1, s, s)`; 0 must be there."""
+    rows, columns, transform = crop_window(place.transform, masks.shape[1:3], mask.shape[-1])
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    masks[index, rows, columns] = frame_mask(mask, transform, size)[:, 0]
+
+
 class Painted(NamedTuple):
     """Generated crops `(b, 3, s, s)`, the source's own crops, and masks `(b, 1, s, s)`; float 0..1, on the CPU."""
 
@@ -171,18 +206,18 @@ class Painted(NamedTuple):
 
 def paint_crops(
     model: AppearanceModel,
-    pictures: Tensor,
+    frames: Tensor,
     place: Geometry,
     points: Tensor,
     references: References,
     drawing: Tensor | None = None,
 ) -> Painted:
-    """One batch: frames `(b, 3, h, w)` float 0..1 -> crops with the mouths of landmarks `points (b, 478, 3)`.
+    """One batch: frames `(b, h, w, c)`, uint8 or float 0..1 -> crops with the mouths of landmarks `points (b, 478, 3)`.
 
     `drawing (b, 3, s, s)` replaces the landmark image that `points` would give. Runs on the model's device.
     """
     size, device = model.params.size, next(model.parameters()).device
-    source = cut_crops(pictures, place.transform, size)
+    source = cut_source(frames, place, size)
     mask = window_mask(model.params, place.mask(size))
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
@@ -201,13 +236,10 @@ def render_frames(
     index = usable.nonzero()[:, 0]
     if not len(index):
         return out, mask
-    place, frames = place[index], frames[index].permute(0, 3, 1, 2)
-    pictures = frames.float() if frames.is_floating_point() else frames.float() / 255
-    chosen = References(*(tensor[index] for tensor in references))
-    painted = paint_crops(model, pictures, place, points[index], chosen)
+    place, chosen = place[index], References(*(tensor[index] for tensor in references))
+    painted = paint_crops(model, frames[index], place, points[index], chosen)
     mask[index] = painted.mask
-    crops = match_colour(*painted)
-    out[index] = paste_back(frames, crops, painted.mask, place.transform).permute(0, 2, 3, 1)
+    lay_back(out, index, match_colour(*painted), painted.mask, place)
     return out, mask
 
 

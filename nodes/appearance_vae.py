@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, reference_schedule
+from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, pictures, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
 from .masked_reference_select import check_frames
@@ -93,17 +93,17 @@ def paint(
 
     def run(part: slice) -> None:
         index = frames[part]
-        here, references, drawn = place[index], bank.gather(schedule[index]), pictures(drawings[index], size)
-        painted = paint_crops(model, pictures(images[index]), here, motion.points[index], references, drawn)
+        here, references, drawn = place[index], bank.gather(schedule[index]), scaled(drawings[index], size)
+        painted = paint_crops(model, images[index], here, motion.points[index], references, drawn)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
     halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))
     return crops, mask
 
 
-def pictures(images: Tensor, size: int | None = None) -> Tensor:
-    """The host's `(f, h, w, c)` -> `(f, 3, h, w)` float32, scaled to `size` when given."""
-    picture = images[..., :3].permute(0, 3, 1, 2).float().cpu()
-    if size is None or picture.shape[2:] == (size, size):
+def scaled(images: Tensor, size: int) -> Tensor:
+    """The host's `(f, h, w, c)` -> `(f, 3, size, size)` float32."""
+    picture = pictures(images)
+    if picture.shape[2:] == (size, size):
         return picture
     return F.interpolate(picture, size=(size, size), mode="bilinear", antialias=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..comfyui_mytalk.landmarks.drawing import draw_over
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .appearance_vae import pictures
+from ..comfyui_mytalk.pipeline import pictures
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY
 from .masked_reference_select import check_frames

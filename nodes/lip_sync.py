@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..comfyui_mytalk.appearance.blend import frame_mask
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, reference_schedule, render_frames
+from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, lay_mask, reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import load_model
 from .extract_dense_landmarks import WEIGHTS, describe, extract
@@ -141,18 +140,16 @@ def render(
     model, batch = load_model(name)
     place = geometry(track, motion)
     schedule = reference_schedule(bank, motion, place, model.params.references)
-    frames, masks = as_float(images), torch.zeros(images.shape[:3])
+    kind = images.dtype if images.is_floating_point() else torch.float32
+    frames, masks = torch.empty_like(images, dtype=kind), torch.zeros(images.shape[:3])
 
     def run(part: slice) -> None:
-        given, references = as_float(images[part, ..., :3]).cpu(), bank.gather(schedule[part])
-        new, mask = render_frames(model, given, place[part], motion.points[part], references, motion.usable[part])
-        frames[part, ..., :3] = new.to(frames)
-        masks[part] = frame_mask(mask, place.transform[part], images.shape[1:3])[:, 0]
+        given, here, references = images[part], place[part], bank.gather(schedule[part])
+        given = given if given.is_floating_point() else given / 255.0
+        frames[part], mask = render_frames(model, given, here, motion.points[part], references, motion.usable[part])
+        changed = motion.usable[part].nonzero()[:, 0]
+        if len(changed):
+            lay_mask(masks, changed + part.start, mask[changed], here[changed])
 
     halving(run, len(images), batch, progress.showing(frames.__getitem__))
     return frames, masks
-
-
-def as_float(images: Tensor) -> Tensor:
-    """A copy of the frames, 0..1."""
-    return images.clone() if images.is_floating_point() else images / 255.0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..comfyui_mytalk.appearance.blend import frame_mask, match_colour, paste_back
+from ..comfyui_mytalk.appearance.blend import match_colour
 from ..comfyui_mytalk.errors import InputError
-from ..comfyui_mytalk.landmarks.align import cut_crops
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, geometry
-from .appearance_vae import pictures
+from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, lay_mask, pictures
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY
 from .masked_reference_select import check_frames
@@ -69,19 +67,18 @@ def lay_over(
     images: Tensor, crops: Tensor, crop_mask: Tensor, place: Geometry, match: bool, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)` with the crops in place, and masks `(f, h, w)`."""
-    frames, masks = images.clone(), torch.zeros(images.shape[:3])
-    changed = crop_mask.flatten(1).any(1).cpu().nonzero()[:, 0]
+    frames, masks = torch.empty_like(images), torch.zeros(images.shape[:3])
+    changed = crop_mask.flatten(1).any(1).cpu()
 
     def run(part: slice) -> None:
-        index = changed[part]
-        picture, transform = pictures(images[index]), place.transform[index]
-        crop, mask = pictures(crops[index]), crop_mask[index, None].float().cpu()
-        if match:
-            crop = match_colour(crop, cut_crops(picture, transform, crop.shape[-1]), mask)
-        masks[index] = frame_mask(mask, transform, images.shape[1:3])[:, 0]
-        new = paste_back(picture, crop, mask, transform).permute(0, 2, 3, 1).to(frames)
-        inside = masks[index, :, :, None].to(frames.device) > 0
-        frames[index, :, :, :3] = torch.where(inside, new, frames[index, :, :, :3])
+        frames[part] = images[part]
+        index = changed[part].nonzero()[:, 0] + part.start
+        if len(index):
+            here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
+            if match:
+                crop = match_colour(crop, cut_source(images[index], here, crop.shape[-1]), mask)
+            lay_back(frames, index, crop, mask, here)
+            lay_mask(masks, index, mask, here)
 
-    halving(run, len(changed), BATCH, progress.showing(lambda done: frames[changed[done]]))
+    halving(run, len(images), BATCH, progress.showing(frames.__getitem__))
     return frames, masks

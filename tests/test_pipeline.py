@@ -5,8 +5,10 @@ import torch
 from skimage import data
 
 from comfyui_mytalk import pipeline
+from comfyui_mytalk.appearance.blend import frame_mask, paste_back
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.landmarks.align import cut_crops
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 
 FRAMES = 6
@@ -95,3 +97,27 @@ def test_one_frame_is_enough(model, frames, track):
     one = track.replace(points=track.points[:1], found=track.found[:1], times=track.times[:1], filled=None)
     out, _, _ = render(model, frames[:1], one, open_mouth(one))
     assert out.shape == frames[:1].shape
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.7])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (300.0, 150.0), (-160.0, -80.0)])
+def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
+    """Small faces, close-ups that are averaged before sampling, and faces half outside the picture."""
+    angle = torch.tensor([0.2, 0.3])
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2) * scale
+    centre = torch.tensor([[330.0 + shift[0], 240.0 + shift[1]], [341.0 + shift[0], 236.0 + shift[1]]])
+    transform = torch.cat([turn, (centre - turn.sum(-1) * 128)[..., None]], -1)
+    place = pipeline.Geometry(None, transform, None)
+    frames = torch.rand(2, 480, 640, 4, generator=torch.Generator().manual_seed(0))
+    whole = frames[..., :3].permute(0, 3, 1, 2)
+    found = pipeline.cut_source(frames, place)
+    torch.testing.assert_close(found, cut_crops(whole, transform), atol=1e-3, rtol=0)
+    crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
+    mask[:, :, 90:200, 60:190] = 0.75
+    pasted, masks = frames.clone(), torch.zeros(2, 480, 640)
+    pipeline.lay_back(pasted, torch.arange(2), crops, mask, place)
+    pipeline.lay_mask(masks, torch.arange(2), mask, place)
+    expected = paste_back(whole, crops, mask, transform).permute(0, 2, 3, 1)
+    torch.testing.assert_close(pasted[..., :3], expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(masks, frame_mask(mask, transform, (480, 640))[:, 0], atol=1e-3, rtol=0)
+    assert torch.equal(pasted[masks == 0], frames[masks == 0])

@@ -16,6 +16,8 @@ from .canonical import Pose, from_canonical
 
 CROP_SIZE = 256
 CROP_CENTRE = (0.0, -3.7, 4.0)  # canonical cm: mid lower face, at the mean depth of lips and jaw
+WINDOW_MARGIN = 4.0  # pixels of a crop beyond its edge that bicubic sampling and area averaging may read
+WINDOW_GRID = 60  # frame pixels: windows begin where the blocks of area averaging do, for any factor up to 6
 CROP_HALF = 9.5  # canonical cm: brows to below the open jaw, ear to ear
 
 
@@ -73,6 +75,23 @@ def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode
     grid = apply_transform(transform, grid.expand(len(images), -1, -1)).view(-1, *size, 2)
     grid = grid / grid.new_tensor([width, height]) * 2 - 1
     return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def crop_window(transform: Tensor, frame: tuple[int, int], size: int = CROP_SIZE) -> tuple[slice, slice, Tensor]:
+    """The rows and columns of frames of `frame (h, w)` that hold all crops, and `transform (f, 2, 3)` within them.
+
+    Sampling or pasting there is the same as in the whole frames, and touches no more pixels than it must.
+    """
+    corners = transform.new_tensor([[0, 0], [size, 0], [0, size], [size, size]])
+    corners = apply_transform(transform, corners.expand(len(transform), -1, -1)).flatten(0, 1)
+    margin = WINDOW_MARGIN * max(1.0, transform[:, :, 0].norm(dim=-1).max().item())
+    first, last = ((corners.amin(0) - margin) / WINDOW_GRID).floor() * WINDOW_GRID, (corners.amax(0) + margin).ceil()
+    parts = [
+        slice(min(max(int(first[axis]), 0), frame[1 - axis] - 1), min(max(int(last[axis]), 1), frame[1 - axis]))
+        for axis in (1, 0)
+    ]
+    shift = transform.new_tensor([parts[1].start, parts[0].start])
+    return parts[0], parts[1], torch.cat([transform[:, :, :2], transform[:, :, 2:] - shift[:, None]], -1)
 
 
 def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE) -> Tensor:

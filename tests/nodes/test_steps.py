@@ -57,7 +57,7 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
     inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": 6, **names}
     frames, speech, mask, report, fps = host.run("MyTalkLipSync", audio=clip.audio, **inputs)
     assert (frames - clip.frames).abs().max() < 1e-4
-    assert torch.equal(mask, clip.mask)
+    assert (mask - clip.mask).abs().max() < 1e-4
     assert torch.equal(speech["waveform"], clip.speech["waveform"])
     assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report and fps == clip.fps
 
@@ -137,7 +137,7 @@ def test_batches_change_nothing(host, clip, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(host.module(f"nodes.{name}"), "BATCH", value)
     crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
     frames, _ = host.run("MyTalkPasteBack", images=clip.images, crops=crops, crop_mask=mask, track=clip.track)
-    assert (frames - clip.frames).abs().max() < 1e-5
+    assert (frames - clip.frames).abs().max() < 1e-4
 
 
 def test_an_edited_landmark_image_changes_the_crops(host, clip) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
-from ..comfyui_mytalk.landmarks.tracker import FaceLandmarker
+from ..comfyui_mytalk.landmarks.tracker import BATCH, FaceLandmarker
 from ..comfyui_mytalk.pipeline import TensorSource
-from .host import Progress, device, field, io, missing_models, network, schema
+from .host import Progress, device, field, io, missing_models, network, retrying, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
 from .media import read_images
 from .types import Track
@@ -59,17 +59,20 @@ class LandmarkNetworks(nn.Module):
         self.detector, self.mesh = landmarker.detector, landmarker.mesh
 
 
-def load_landmarker() -> FaceLandmarker:
-    """The networks that find faces, on the host's device."""
+def load_landmarker(batch: int | None = None) -> FaceLandmarker:
+    """The networks that find faces, on the host's device; `batch` frames at a time."""
     networks = network("face", WEIGHTS, LandmarkNetworks)
-    return FaceLandmarker(networks.detector, networks.mesh, device())
+    return FaceLandmarker(networks.detector, networks.mesh, device(), batch or BATCH.get(device().type, BATCH["cpu"]))
 
 
 def extract(images: Tensor, fps: float, choice: Choice, progress: Progress) -> FaceTrack:
     """The chosen face of the frames `(f, h, w, c)`."""
-    landmarker = load_landmarker()
-    chunks = TensorSource(images, fps).chunks(landmarker.batch)
-    return track_faces(chunks, landmarker, choice, progress.showing(images.__getitem__), len(images))
+    source, shown = TensorSource(images, fps), progress.showing(images.__getitem__)
+
+    def run(batch: int) -> FaceTrack:
+        return track_faces(source.chunks(batch), load_landmarker(batch), choice, shown, len(images))
+
+    return retrying(run, load_landmarker().batch, least=BATCH["cpu"])
 
 
 def describe(track: FaceTrack) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -30,6 +30,7 @@ STEPS = 1000  # resolution of a progress bar
 PREVIEWS = 20  # pictures per stage: enough to watch, too few to slow it down
 PREVIEW_SIDE = 512  # pixels
 Show = Callable[[int], Tensor]
+Result = TypeVar("Result")
 
 # Schemas: what an older host does not know is left out, here and nowhere else.
 
@@ -147,15 +148,29 @@ def halving(run: Callable[[slice], None], total: int, batch: int, progress: Prog
         try:
             run(part)
         except comfy.model_management.OOM_EXCEPTION:
-            if batch == 1:
-                raise
-            batch //= 2
-            logger.warning("out of memory: going on with %d frames at a time", batch)
-            comfy.model_management.soft_empty_cache()
+            batch = halved(batch)
             continue
         start = part.stop
         if progress is not None:
             progress(start, total)
+
+
+def retrying(run: Callable[[int], Result], batch: int, least: int = 1) -> Result:
+    """`run(batch)`; when it runs out of memory it is run again with half of that, down to `least`."""
+    while True:
+        try:
+            return run(batch)
+        except comfy.model_management.OOM_EXCEPTION:
+            batch = halved(batch, least)
+
+
+def halved(batch: int, least: int = 1) -> int:
+    """Half of a batch that did not fit; raises the host's error again when that is less than `least`."""
+    if batch // 2 < least:
+        raise
+    logger.warning("out of memory: going on with %d at a time", batch // 2)
+    comfy.model_management.soft_empty_cache()
+    return batch // 2
 
 
 class Progress:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
-from .host import Progress, field, io, missing_models, network, schema
+from .host import Progress, field, io, missing_models, network, retrying, schema
 from .inputs import CATEGORY, model_input, sampling_inputs, seed_input
 from .types import Identity, IdentityTokens, SpeechFeatures, SpokenFeatures, Track
 
@@ -83,7 +84,12 @@ def sample_motion(
     generator = network("motion", model, load_motion)
     check_needs(generator, speech, identity)
     features = speech.fit(motion_frames(track))
-    return speak(generator, track, features, identity.tokens, options, progress)
+
+    def run(windows: int) -> FaceTrack:
+        fewer = replace(options, window_batch=windows)
+        return speak(generator, track, features, identity.tokens, fewer, progress)
+
+    return retrying(run, options.window_batch)
 
 
 def motion_frames(track: FaceTrack) -> int:

@@ -37,16 +37,12 @@ TILE_EVERY = 4  # frames: how often an empty frame is searched in tiles
 
 @dataclass(frozen=True)
 class FaceLandmarker:
-    """Detector and mesh on one device."""
+    """Detector and mesh on one device, and how many frames they take at a time: at least `SMOOTH_RADIUS`."""
 
     detector: FaceDetector
     mesh: FaceMesh
     device: torch.device
-
-    @property
-    def batch(self) -> int:
-        """Frames per batch."""
-        return BATCH.get(self.device.type, BATCH["cpu"])
+    batch: int
 
 
 def load_face_landmarker(device: str | torch.device = "auto", weights: str = "face_landmarks") -> FaceLandmarker:
@@ -59,7 +55,8 @@ def load_face_landmarker(device: str | torch.device = "auto", weights: str = "fa
         prefix = f"{name}."
         state = {key.removeprefix(prefix): value for key, value in checkpoint.state.items() if key.startswith(prefix)}
         graphs.append(Graph(checkpoint.config[name], state, regions))
-    return FaceLandmarker(FaceDetector(graphs[0]).to(device), FaceMesh(graphs[1], regions).to(device), device)
+    batch = BATCH.get(device.type, BATCH["cpu"])
+    return FaceLandmarker(FaceDetector(graphs[0]).to(device), FaceMesh(graphs[1], regions).to(device), device, batch)
 
 
 @dataclass

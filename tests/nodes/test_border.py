@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 import pytest
 import torch
-
-
-class LazyAudio(Mapping):
-    """AUDIO as a video helper pack gives it: a mapping that decodes when it is read."""
-
-    def __init__(self, waveform: torch.Tensor, rate: int) -> None:
-        self.values_, self.reads = {"waveform": waveform, "sample_rate": rate}, 0
-
-    def __getitem__(self, key: str) -> object:
-        self.reads += 1
-        return self.values_[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_)
-
-    def __len__(self) -> int:
-        return len(self.values_)
+from tiny import LazyAudio
 
 
 @pytest.fixture
@@ -200,3 +182,17 @@ def test_a_network_is_loaded_once_and_again_when_its_file_changes(host, border) 
     finally:
         border._networks.clear()
         border._networks.update(kept)
+
+
+def test_a_smaller_batch_is_tried_down_to_the_least(host, border) -> None:
+    asked = []
+
+    def run(batch: int) -> str:
+        asked.append(batch)
+        if batch > 8:
+            raise host.management.OOM_EXCEPTION("too many")
+        return "done"
+
+    assert border.retrying(run, 32, least=8) == "done" and asked == [32, 16, 8]
+    with pytest.raises(host.management.OOM_EXCEPTION):
+        border.retrying(run, 32, least=16)

@@ -248,8 +248,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Animate a public-domain portrait into the demo actor.")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo/actor.mp4"))
     parser.add_argument("--crf", type=int, default=16, help="H.264 quality, lower is better (default 16)")
+    parser.add_argument("--portrait", type=Path, help="also write the still, unmoved, here")
     options = parser.parse_args()
     still = portrait()
+    if options.portrait:
+        Image.fromarray(still).save(options.portrait, quality=95)
     track = track_faces([(still[None].repeat(5, 0), np.arange(5) / FPS)], load_face_landmarker("cpu"))
     actor = Actor(torch.from_numpy(still).permute(2, 0, 1).float() / 255, track.points[2])
     frames = int(SECONDS * FPS)

@@ -12,7 +12,8 @@ def core(inputs: dict[str, str], outputs: list[str], hidden_values: int = 0, opt
     """A core node of ComfyUI 0.3.64 in the form of /object_info. `hidden_values`: upload buttons and players."""
     groups: dict[str, dict] = {"required": {}, "optional": {}}
     for name, kind in inputs.items():
-        groups["optional" if name in optional else "required"][name] = (kind, {})
+        options = {"control_after_generate": True} if name == "seed" else {}
+        groups["optional" if name in optional else "required"][name] = (kind, options)
     return {"input": groups, "output": outputs, "hidden_values": hidden_values}
 
 
@@ -24,6 +25,50 @@ CORE = {
     "SaveVideo": core({"video": "VIDEO", "filename_prefix": "STRING", "format": "COMBO", "codec": "COMBO"}, []),
     "PreviewAny": core({"source": "*"}, []),
     "PreviewImage": core({"images": "IMAGE"}, []),
+    "MaskPreview": core({"mask": "MASK"}, []),
+    "LoadImage": core({"image": "COMBO"}, ["IMAGE", "MASK"], hidden_values=1),
+    "ImageStitch": core(
+        {
+            "image1": "IMAGE",
+            "direction": "COMBO",
+            "match_image_size": "BOOLEAN",
+            "spacing_width": "INT",
+            "spacing_color": "COMBO",
+            "image2": "IMAGE",
+        },
+        ["IMAGE"],
+        optional=("image2",),
+    ),
+    "MaskComposite": core(
+        {"destination": "MASK", "source": "MASK", "x": "INT", "y": "INT", "operation": "COMBO"}, ["MASK"]
+    ),
+    "EmptyAudio": core({"duration": "FLOAT", "sample_rate": "INT", "channels": "INT"}, ["AUDIO"]),
+    "AudioConcat": core({"audio1": "AUDIO", "audio2": "AUDIO", "direction": "COMBO"}, ["AUDIO"]),
+    "AudioMerge": core({"audio1": "AUDIO", "audio2": "AUDIO", "merge_method": "COMBO"}, ["AUDIO"]),
+    "UNETLoader": core({"unet_name": "COMBO", "weight_dtype": "COMBO"}, ["MODEL"]),
+    "CLIPLoader": core({"clip_name": "COMBO", "type": "COMBO", "device": "COMBO"}, ["CLIP"], optional=("device",)),
+    "VAELoader": core({"vae_name": "COMBO"}, ["VAE"]),
+    "ModelSamplingSD3": core({"model": "MODEL", "shift": "FLOAT"}, ["MODEL"]),
+    "CLIPTextEncode": core({"text": "STRING", "clip": "CLIP"}, ["CONDITIONING"]),
+    "EmptyHunyuanLatentVideo": core(
+        {"width": "INT", "height": "INT", "length": "INT", "batch_size": "INT"}, ["LATENT"]
+    ),
+    "KSampler": core(
+        {
+            "model": "MODEL",
+            "seed": "INT",
+            "steps": "INT",
+            "cfg": "FLOAT",
+            "sampler_name": "COMBO",
+            "scheduler": "COMBO",
+            "positive": "CONDITIONING",
+            "negative": "CONDITIONING",
+            "latent_image": "LATENT",
+            "denoise": "FLOAT",
+        },
+        ["LATENT"],
+    ),
+    "VAEDecode": core({"samples": "LATENT", "vae": "VAE"}, ["IMAGE"]),
 }
 
 

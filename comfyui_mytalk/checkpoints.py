@@ -24,6 +24,7 @@ TRAIN_COMMAND = {
     "motion": "python -m comfyui_mytalk train motion",
     "appearance": "python -m comfyui_mytalk train appearance",
     "sync_judge": "python -m comfyui_mytalk train sync-judge",
+    "tuned": "python -m comfyui_mytalk tune VIDEO -o FILE",
 }
 _folders: list[Path] = [SHIPPED]
 

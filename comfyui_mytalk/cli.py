@@ -1,4 +1,4 @@
-"""The command line: sync, prepare, train, evaluate, info.
+"""The command line: sync, tune, prepare, train, evaluate, info.
 
 Exit codes: 0 done, 1 a bug (with its traceback), 2 bad usage or input (one line on stderr), 130 Ctrl-C, 143 terminated.
 Heavy imports wait until a command needs them, so that help is there at once.
@@ -102,6 +102,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_sync(commands)
+    _add_foreign(commands, "tune", "learn how one actor's mouth looks, for sync --tuned", ".tune", argv[:1] == ["tune"])
     _add_prepare(commands)
     trainers = _command(commands, "train", "train one of the models").add_subparsers(metavar="MODEL", required=True)
     for name, text in TRAINERS.items():
@@ -137,14 +138,14 @@ def _add_sync(commands: Any) -> None:
     )
     add = parser.add_argument_group("what to do").add_argument
     add("--seed", type=int, default=0, metavar="N", help="same seed, same result (default %(default)s)")
-    add("--steps", type=_whole(1), default=25, metavar="N", help="diffusion steps (default %(default)s)")
+    add("--steps", type=whole_number(1), default=25, metavar="N", help="diffusion steps (default %(default)s)")
     add("--face", default="largest", help="largest, an index from left to right, or a place x,y (default %(default)s)")
-    add("--start", type=_seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
-    add("--duration", type=_seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
+    add("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
+    add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
     add("--length-mode", choices=LENGTH_MODES, default="auto", help="see above (default %(default)s)")
     add(
         "--crf",
-        type=_whole(0, 51),
+        type=whole_number(0, 51),
         default=14,
         metavar="N",
         help="H.264 quality, lower is better (default %(default)s)",
@@ -157,6 +158,11 @@ def _add_sync(commands: Any) -> None:
         default="retrieved",
         help="mouths shown to the picture network: retrieved per frame, or the paper's three (default %(default)s)",
     )
+    add("--reference-video", type=Path, metavar="VIDEO", help="take lips and teeth from this video instead")
+    add(
+        "--tune", type=whole_number(0), default=0, metavar="N", help="first N steps of tuning on this actor (default 0)"
+    )
+    add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")
     add("--strength", type=float, default=1.0, metavar="X", help="how far the mouth opens (default %(default)s)")
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
     add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face wav2vec 2.0 folder")
@@ -249,7 +255,7 @@ class StageBars:
         self.bar.close()
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """An argument type: whole numbers in a range."""
     expected = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
 
@@ -262,7 +268,7 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """An argument type: seconds, 0 or more."""
     try:
         value = float(text)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .appearance.model import AppearanceModel, load_appearance
+from .appearance.tuning import load_tuning, tuned_copy
 from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
 from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
@@ -25,16 +26,17 @@ from .motion.generate import MotionOptions, speak
 from .motion.identity import IdentityExtractor, identity_tokens, load_identity
 from .motion.model import MotionModel, check_needs, load_motion
 from .output import check_output
-from .pipeline import geometry, render_clip, select_references
+from .pipeline import FrameSource, ReferenceBank, geometry, render_clip, select_references
 from .speech.audio import Audio, fit_audio, read_audio, speech_16k
 from .speech.features import SpeechFeatures, load_speech_encoder
+from .training.tune import TuneOptions, tune_on_clip
 from .video.reader import VideoReader
 from .video.timing import FittedReader, fit_frames
 from .video.writer import SUFFIXES, VideoWriter
 
 logger = logging.getLogger(__name__)
 StageProgress = Callable[[str, int, int], None]
-STAGES = ("face", "motion", "references", "picture")
+STAGES = ("face", "motion", "references", "tune", "picture")
 CHUNK = 8  # frames in flight
 BANK = 32  # references to retrieve from
 
@@ -43,8 +45,9 @@ BANK = 32  # references to retrieve from
 class SyncOptions:
     """Everything a user may choose. `face`, `length_mode`: see `parse_choice` and `fit_frames`.
 
-    `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones. Names of
-    weights are shipped names or paths.
+    `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
+    from `reference_video` when given, whose lips and teeth then show. `tune`: steps of actor tuning before the
+    pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 
     seed: int = 0
@@ -54,6 +57,9 @@ class SyncOptions:
     duration: float | None = None
     length_mode: str = "auto"
     references: str = "retrieved"
+    reference_video: str | Path | None = None
+    tune: int = 0
+    tuned: str | Path | None = None
     strength: float = 1.0
     speech_encoder: str = "speech_small"
     identity: str = "identity_small"
@@ -97,8 +103,10 @@ def load_models(options: SyncOptions) -> Models:
     speech, identity = load_speech_encoder(options.speech_encoder, device), load_identity(options.identity, device)
     motion = load_motion(options.motion, device)
     check_needs(motion, speech, identity)
-    appearance = load_appearance(options.appearance, device).to(dtype)
-    return Models(load_face_landmarker(device), speech, identity, motion, appearance)
+    appearance = load_appearance(options.appearance, device)
+    if options.tuned is not None:
+        appearance = tuned_copy(appearance, load_tuning(options.tuned))
+    return Models(load_face_landmarker(device), speech, identity, motion, appearance.to(dtype))
 
 
 def sync_video(
@@ -116,31 +124,50 @@ def sync_video(
     options = options or SyncOptions()
     choice, out = parse_choice(options.face), check_output(out, SUFFIXES)
     reader = VideoReader(video, options.start, options.duration)
+    shown = reader if options.reference_video is None else VideoReader(options.reference_video)
     audio = read_audio(speech)
     fit_frames(reader.info.frames, float(reader.info.fps), audio.duration, options.length_mode)
     models, watch = load_models(options), Stopwatch()
     with watch.stage("face"):
-        face_progress = _stage(progress, "face")
+        face_progress = stage_progress(progress, "face")
         track = track_faces(reader.chunks(CHUNK), models.landmarker, choice, face_progress, reader.info.frames)
     index = fit_frames(len(track), float(reader.info.fps), audio.duration, options.length_mode)
     source = FittedReader(reader, index)
     track, original = fit_track(track, index, source.times), track
     audio = fit_audio(audio, float(source.times[-1]) + 1 / float(reader.info.fps))
     with watch.stage("motion"):
-        spoken = speak_track(models, track, audio, options, _stage(progress, "motion"))
+        spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"))
     with watch.stage("references"):
-        fixed = options.references == "fixed"
-        count = models.appearance.params.references if fixed else BANK
-        place = geometry(original)
-        bank = select_references(reader, original, place, count, fixed, _stage(progress, "references"))
+        face = original if shown is reader else track_faces(shown.chunks(CHUNK), models.landmarker)
+        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"))
+    if options.tune:
+        with watch.stage("tune"):
+            tune = TuneOptions(options.tune, seed=options.seed)
+            tuning = tune_on_clip(models.appearance, reader, original, tune, stage_progress(progress, "tune"))
+            models.appearance = tuned_copy(models.appearance, tuning)
     with watch.stage("picture"):
         place = geometry(track, spoken)
         info = reader.info
         with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
-            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, _stage(progress, "picture"))
+            parts = render_clip(
+                models.appearance, source, spoken, place, bank, CHUNK, stage_progress(progress, "picture")
+            )
             for frames, times, _ in parts:
                 writer.write(frames, times)
     return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds)
+
+
+def show_references(
+    model: AppearanceModel,
+    source: FrameSource,
+    track: FaceTrack,
+    options: SyncOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> ReferenceBank:
+    """References as `options` want them, from the clip with this track."""
+    fixed = options.references == "fixed"
+    count = model.params.references if fixed else BANK
+    return select_references(source, track, geometry(track), count, fixed, progress)
 
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
@@ -184,7 +211,7 @@ def report(
             "passed_through": spans(~track.usable),
         },
         "references": references.tolist(),
-        "options": asdict(options),
+        "options": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
         "seconds": seconds,
     }
 
@@ -196,7 +223,8 @@ def spans(flags: Tensor) -> list[list[int]]:
     return torch.stack([starts, stops], 1).tolist()
 
 
-def _stage(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
+def stage_progress(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
+    """The progress callback of one stage."""
     if progress is None:
         return None
     return lambda done, total: progress(name, done, total)

@@ -16,6 +16,7 @@ from .masked_reference_select import MaskedReferenceSelect
 from .paste_back import PasteBack
 from .render_landmark_image import RenderLandmarkImage
 from .score import Score
+from .tune_actor import TuneActor
 from .wav2vec_features import Wav2VecFeatures
 
 NODES: list[type[io.ComfyNode]] = [
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     LandmarkOverlay,
     EditMotion,
     Score,
+    TuneActor,
 ]
 
 register_folders()

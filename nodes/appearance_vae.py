@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
+from ..comfyui_mytalk.appearance.tuning import Tuning, tuned_copy
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, pictures, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
 from .masked_reference_select import check_frames
-from .types import References, Track
+from .types import References, Track, Tuned
 
 BATCH = {"cpu": 4, "cuda": 16, "mps": 8}
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
@@ -40,6 +41,7 @@ class AppearanceVAE(io.ComfyNode):
                 ),
                 field(References, "references", tooltip="From Masked Reference Select."),
                 model_input("appearance"),
+                tuned_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="crops", tooltip="The generated lower faces, upright and centred."),
@@ -60,18 +62,37 @@ class AppearanceVAE(io.ComfyNode):
         landmark_images: Tensor,
         references: ReferenceBank,
         model: str,
+        tuned: Tuning | None = None,
     ) -> io.NodeOutput:
         check_frames(images, track)
         check_frames(landmark_images, track, "landmark_images")
         place = geometry(track, motion)
-        crops, mask = paint(images, track, motion, place, references, model, Progress(), landmark_images)
+        crops, mask = paint(
+            images, track, motion, place, references, load_model(model, tuned), Progress(), landmark_images
+        )
         return io.NodeOutput(to_host(crops), to_host(mask))
 
 
-def load_model(name: str) -> tuple[AppearanceModel, int]:
-    """The appearance model of that name, and how many pictures it takes at a time."""
+def tuned_input() -> io.Input:
+    """What Tune Actor learnt, for the nodes that paint."""
+    return field(
+        Tuned,
+        "tuned",
+        optional=True,
+        tooltip="How this actor looks, from Tune Actor with the same appearance model. Default: as for everybody.",
+    )
+
+
+def load_model(name: str, tuned: Tuning | None = None) -> tuple[AppearanceModel, int]:
+    """The appearance model of that name, tuned or not, and how many pictures it takes at a time."""
+
+    def load(path: str) -> AppearanceModel:
+        model = load_appearance(path)
+        return model if tuned is None else tuned_copy(model, tuned)
+
     batch = BATCH.get(device().type, BATCH["cpu"])
-    return network("appearance", name, load_appearance, picture_dtype(), batch * PICTURE_MEMORY), batch
+    variant = "" if tuned is None else tuned.digest
+    return network("appearance", name, load, picture_dtype(), batch * PICTURE_MEMORY, variant), batch
 
 
 def paint(
@@ -80,12 +101,12 @@ def paint(
     motion: FaceTrack,
     place: Geometry,
     bank: ReferenceBank,
-    name: str,
+    painter: tuple[AppearanceModel, int],
     progress: Progress,
     drawings: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Generated crops `(f, s, s, 3)` and their masks `(f, s, s)`; 0 where there is no usable face."""
-    model, batch = load_model(name)
+    model, batch = painter
     size = model.params.size
     crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
     schedule = reference_schedule(bank, motion, place, model.params.references)

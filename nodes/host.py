@@ -102,16 +102,21 @@ _networks: dict[str, tuple[tuple[Any, ...], ModelPatcher]] = {}
 
 
 def network(
-    kind: str, name: str, load: Callable[[str], nn.Module], dtype: torch.dtype | None = None, memory: int = 0
+    kind: str,
+    name: str,
+    load: Callable[[str], nn.Module],
+    dtype: torch.dtype | None = None,
+    memory: int = 0,
+    variant: str = "",
 ) -> nn.Module:
     """The network `name` on the host's device, read by `load(path)` at first use.
 
     One network of each kind is kept, and the host may move it out of the way between uses. `memory` is what a run
-    needs beside the weights, in bytes.
+    needs beside the weights, in bytes. `variant` tells networks apart that `load` makes of one file.
     """
     path = model_path(kind, name)
     stat = path.stat()
-    key = (str(path), stat.st_mtime_ns, stat.st_size, dtype)
+    key = (str(path), stat.st_mtime_ns, stat.st_size, dtype, variant)
     if _networks.get(kind, (None,))[0] != key:
         _networks.pop(kind, None)
         _networks[kind] = (key, patcher(load(str(path)).eval().to(dtype or torch.float32)))
@@ -223,6 +228,11 @@ class Progress:
 def to_host(tensor: Tensor) -> Tensor:
     """A result where the host wants results to be."""
     return tensor.to(comfy.model_management.intermediate_device())
+
+
+def output_folder() -> Path:
+    """Our folder in the host's output folder, which need not be there yet."""
+    return Path(folder_paths.get_output_directory()) / FOLDER
 
 
 def input_files(*kinds: str) -> list[str]:

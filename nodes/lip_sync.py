@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.appearance.model import AppearanceModel
+from ..comfyui_mytalk.appearance.tuning import Tuning
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
 from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, lay_mask, reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
-from .appearance_vae import load_model
+from .appearance_vae import load_model, tuned_input
 from .extract_dense_landmarks import WEIGHTS, describe, extract
 from .host import Progress, field, halving, io, missing_models, schema, to_host
 from .identity_embed import embed_identity
@@ -61,6 +63,7 @@ class LipSync(io.ComfyNode):
                 model_input("identity", "identity_model"),
                 model_input("motion", "motion_model"),
                 model_input("appearance", "appearance_model"),
+                tuned_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -108,6 +111,7 @@ class LipSync(io.ComfyNode):
         identity_model: str,
         motion_model: str,
         appearance_model: str,
+        tuned: Tuning | None = None,
     ) -> io.NodeOutput:
         given, progress = read_audio(audio), Progress()
         images, fps = read_frames(images, fps)
@@ -119,7 +123,8 @@ class LipSync(io.ComfyNode):
         identity = embed_identity(track, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
         bank = select(images, track, references, reference_count, progress.part(0.4, 0.45))
-        frames, mask = render(images, track, motion, bank, appearance_model, progress.part(0.45, 1.0))
+        painter = load_model(appearance_model, tuned)
+        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0))
         report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
 
@@ -131,13 +136,18 @@ def read_frames(images: Tensor | Video, fps: float) -> Clip:
 
 
 def render(
-    images: Tensor, track: FaceTrack, motion: FaceTrack, bank: ReferenceBank, name: str, progress: Progress
+    images: Tensor,
+    track: FaceTrack,
+    motion: FaceTrack,
+    bank: ReferenceBank,
+    painter: tuple[AppearanceModel, int],
+    progress: Progress,
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
     Crops go straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
-    model, batch = load_model(name)
+    model, batch = painter
     place = geometry(track, motion)
     schedule = reference_schedule(bank, motion, place, model.params.references)
     kind = images.dtype if images.is_floating_point() else torch.float32

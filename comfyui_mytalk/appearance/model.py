@@ -56,6 +56,8 @@ class AppearanceModel(nn.Module):
     the same picture.
     """
 
+    name, sha256 = "", ""  # of the file that the weights were loaded from
+
     def __init__(self, params: AppearanceParams) -> None:
         super().__init__()
         p = self.params = params
@@ -125,4 +127,5 @@ def load_appearance(name: str = "appearance_small", device: str | torch.device =
     checkpoint = load_checkpoint(find_weights(name, "appearance"), "appearance")
     model = AppearanceModel(params_from_config(checkpoint.config))
     model.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
+    model.name, model.sha256 = checkpoint.path.stem, checkpoint.sha256
     return model.eval().to(device, memory_format=torch.channels_last)

@@ -26,8 +26,8 @@ from .loop import step_rng
 
 GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
 MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
-NOISE = 0.5  # pixels: detectors tremble
-DRIFT = 0.1  # of the way to another mouth: at run time landmarks come from a motion model, which errs along such ways
+NOISE = 0.4  # pixels: detectors tremble
+DRIFT = 0.03  # of the way to another mouth, as a motion model errs; three times that taught the network to blur
 
 
 @dataclass

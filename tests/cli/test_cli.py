@@ -70,6 +70,9 @@ MISTAKES = {
     "report in no folder": (["video", "speech", "-o", "out", "--report", "/no/such/x.json"], "no folder"),
     "unreadable weights": (["video", "speech", "-o", "out", "--motion", "bad", "--appearance", "bad"], "cannot read"),
     "missing weights": (["video", "speech", "-o", "out", "--motion", "other"], "not found"),
+    "missing tuning": (["video", "speech", "-o", "out", "--tuned", "other"], "not found"),
+    "tuning of another kind": (["video", "speech", "-o", "out", "--tuned", "identity_small"], "expected tuned weights"),
+    "no such reference video": (["video", "speech", "-o", "out", "--reference-video", "none"], "there is no file"),
     "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
     "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
     "no such face": (["video", "speech", "-o", "out", "--face", "mine"], "mine"),
@@ -187,7 +190,9 @@ def test_a_video_without_a_face_is_refused_before_anything_is_written(files, cap
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["sync"], ["prepare"], ["train"], ["train", "identity"], ["evaluate"], ["info"]], ids=" ".join
+    "argv",
+    [[], ["sync"], ["prepare"], ["train"], ["train", "identity"], ["tune"], ["evaluate"], ["info"]],
+    ids=" ".join,
 )
 def test_help_is_there(argv, capsys):
     assert run(*argv, "--help") == 0
@@ -199,6 +204,14 @@ def test_help_needs_no_heavy_import():
     source = Path(cli.__file__).read_text()
     imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
     assert not [line for line in imports if any(name in line for name in ("torch", "av", "transformers", "video"))]
+
+
+def test_tune_says_in_one_line_what_is_wrong(files, capsys):
+    for argv in (["text", "-o", "out"], ["video", "-o", "out"], ["video", "-o", "out", "--steps", "0"]):
+        words = [files.get(word, word).replace("out.mp4", "out.safetensors") for word in argv]
+        assert run("tune", *words, "--quiet") == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert os.listdir(Path(files["out"]).parent) == []
 
 
 def test_lists_that_are_repeated_for_speed_agree():

@@ -28,6 +28,10 @@ def get_full_path(folder_name, filename):
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
+def get_output_directory():
+    return os.path.join(base_path, "output")
+
+
 def get_input_directory():
     return os.path.join(base_path, "input")
 

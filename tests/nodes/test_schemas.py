@@ -26,6 +26,7 @@ IDS = (
     "MyTalkLandmarkOverlay",
     "MyTalkEditMotion",
     "MyTalkScore",
+    "MyTalkTuneActor",
 )
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 

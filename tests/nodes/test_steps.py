@@ -199,3 +199,23 @@ def test_load_speech_says_what_is_missing(host, clip) -> None:
     with pytest.raises(ValueError, match="start: got 9 s"):
         host.run("MyTalkLoadSpeech", audio=clip.audio, start=9.0)
     assert "gone.wav" in host.method("MyTalkLoadSpeech", "validate_inputs")(file="gone.wav")
+
+
+def test_a_tuned_actor_is_painted_by_other_weights_and_kept(host, clip) -> None:
+    from tiny import NAMES
+
+    images = torch.cat([clip.images, clip.images.flip(0)])
+    track = clip.track.replace(
+        points=torch.cat([clip.track.points, clip.track.points.flip(0)]),
+        found=clip.track.found.repeat(2),
+        times=torch.arange(20, dtype=torch.float64) / clip.fps,
+        filled=None,
+    )
+    given = {"images": images, "track": track, "model": NAMES["appearance"], "steps": 2}
+    tuned = host.run("MyTalkTuneActor", **given)[0]
+    kept = host.run("MyTalkTuneActor", **given)[0]
+    assert kept.digest == tuned.digest and kept is not tuned, "read back from the output folder"
+    crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted, tuned=tuned)
+    assert torch.equal(mask, clip.crop_mask) and not torch.equal(crops, clip.crops)
+    again, _ = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
+    assert torch.equal(again, clip.crops), "the shared weights are as they were"

@@ -1,0 +1,163 @@
+"""Actor tuning: a few hundred steps of fusion, skips and decoder on the user's own clip.
+
+    m frames kept   s crop side in pixels
+
+The encoders stay as they are, and so do the weights that others share: the steps run on a copy. References are never
+the target frame or its neighbours. The same seed gives the same result on the same machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..appearance.model import AppearanceModel
+from ..appearance.params import AppearanceParams
+from ..appearance.tuning import Tuning
+from ..errors import InputError
+from ..landmarks.canonical import Pose, to_canonical
+from ..landmarks.track import FaceTrack
+from ..pipeline import FrameSource, Geometry, cut_frames, geometry
+from .appearance import freeze_encoders
+from .appearance_data import (
+    GAP,
+    ClipView,
+    RawSample,
+    Sample,
+    allowed_references,
+    cut_sample,
+    draw_references,
+    make_sample,
+)
+from .appearance_losses import reconstruction_loss, texture_loss
+from .loop import Ema, anneal, set_learning_rate, step_rng
+
+Progress = Callable[[int, int], None]
+WARMUP = 20  # steps
+CUT = (112, 128)  # of the window that is trained on: the mouth and what is around it
+TEXTURE = 2.0  # weight of the texture loss
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to tune: `steps` of `batch` crops each, peak learning `rate`, at most `frames` frames of the clip kept."""
+
+    steps: int = 300
+    batch: int = 4
+    rate: float = 3e-4
+    frames: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"got {self.steps} tuning steps, expected at least 1; leave tuning out instead")
+
+
+@dataclass(frozen=True)
+class ActorClip:
+    """The user's clip with some of its crops, in the form of a prepared clip (`clips.PreparedClip`)."""
+
+    points: Tensor  # (f, 478, 3) pixels of the frame
+    found: Tensor  # (f,) the frames whose crops are here
+    pose: Pose
+    transform: Tensor  # (f, 2, 3)
+    pictures: Tensor  # (m, 3, s, s) uint8
+    slots: dict[int, int]
+
+    @property
+    def canonical(self) -> Tensor:
+        return to_canonical(self.points, self.pose)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"crop_size": str(self.pictures.shape[-1])}
+
+    def crops(self, frames: list[int]) -> Tensor:
+        """Crops `(len(frames), 3, s, s)` uint8."""
+        return self.pictures[[self.slots[frame] for frame in frames]]
+
+
+def actor_clip(
+    source: FrameSource, track: FaceTrack, place: Geometry, frames: int, progress: Progress | None = None
+) -> ActorClip:
+    """Keep at most `frames` frames of a clip, evenly spread; raises InputError when it is too short to learn from."""
+    usable = track.usable.nonzero()[:, 0]
+    if len(usable) <= 2 * GAP:
+        raise InputError(
+            f"got {len(usable)} frames with a usable face to tune on, expected more than {2 * GAP}; give a longer video"
+        )
+    kept = usable[torch.linspace(0, len(usable) - 1, min(frames, len(usable))).long()]
+    pictures = cut_frames(source, place, kept, progress=progress)
+    found = torch.zeros(len(track), dtype=torch.bool)
+    found[kept] = True
+    slots = {int(frame): i for i, frame in enumerate(kept)}
+    return ActorClip(track.points, found, place.pose, place.transform, pictures, slots)
+
+
+def tune_appearance(
+    model: AppearanceModel, view: ClipView, options: TuneOptions | None = None, progress: Progress | None = None
+) -> Tuning:
+    """Tune a copy of `model` on a clip (`ClipView(actor_clip(...))`, or a prepared one); returns what changed.
+
+    Runs on the model's device, also inside `torch.inference_mode`. Raising from `progress` ends it.
+    """
+    options = options or TuneOptions()
+    device = next(model.parameters()).device
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):  # new layers draw numbers
+        tuned = _trainable_copy(model)
+        trained = {name: tensor for name, tensor in tuned.named_parameters() if tensor.requires_grad}
+        optimizer, ema = torch.optim.Adam(trained.values(), betas=(0.5, 0.99)), Ema(tuned, 0.98)
+        for step in range(options.steps):
+            rate = options.rate * min(1.0, (step + 1) / WARMUP) * anneal(step / options.steps, 0.05)
+            set_learning_rate(optimizer, rate)
+            sample = draw_batch(view, model.params, options.batch, step_rng(options.seed, step)).to(device)
+            with torch.autocast(device.type, torch.bfloat16):
+                picture, _ = tuned.generate(*sample.inputs)
+            loss = reconstruction_loss(picture.float(), sample) + TEXTURE * texture_loss(picture.float(), sample)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+            optimizer.step()
+            ema.update(tuned)
+            if progress is not None:
+                progress(step + 1, options.steps)
+        state = {name: ema.average[name].detach().cpu() for name in trained}
+    return Tuning(state, model.name, model.sha256, {"steps": str(options.steps), "seed": str(options.seed)})
+
+
+def tune_on_clip(
+    model: AppearanceModel,
+    source: FrameSource,
+    track: FaceTrack,
+    options: TuneOptions | None = None,
+    progress: Progress | None = None,
+) -> Tuning:
+    """Tune on the face of `track` in `source`; raises InputError when it is seen too shortly."""
+    options = options or TuneOptions()
+    clip = actor_clip(source, track, geometry(track), options.frames)
+    return tune_appearance(model, ClipView(clip), options, progress)
+
+
+def _trainable_copy(model: AppearanceModel) -> AppearanceModel:
+    """Plain tensors in single precision, whatever mode the model was loaded in; only what is tuned takes gradients."""
+    copied = AppearanceModel(model.params)
+    copied.load_state_dict({name: tensor.detach().clone().float() for name, tensor in model.state_dict().items()})
+    copied = copied.to(next(model.parameters()).device, memory_format=torch.channels_last)
+    freeze_encoders(copied)
+    return copied
+
+
+def draw_batch(view: ClipView, params: AppearanceParams, batch: int, rng: np.random.Generator) -> Sample:
+    """Targets of one clip with references far enough from each, cut to where the mouth is."""
+    raws: list[RawSample] = []
+    for _ in range(batch):
+        frame = int(rng.choice(view.frames))
+        references = draw_references(view, frame, allowed_references(view, frame), params.references, rng)
+        raws.append(view.raw(frame, references))
+    sample = make_sample(params, raws, rng)
+    height, width = sample.target.shape[-2:]
+    return cut_sample(sample, (min(CUT[0], height), min(CUT[1], width)), rng)

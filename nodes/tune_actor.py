@@ -1,0 +1,92 @@
+"""Actor tuning: frames + track -> how this actor's mouth looks, for the nodes that paint."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
+from ..comfyui_mytalk.appearance.tuning import load_tuning, save_tuning
+from ..comfyui_mytalk.landmarks.track import FaceTrack
+from ..comfyui_mytalk.pipeline import TensorSource
+from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
+from .host import Progress, field, io, missing_models, network, output_folder, schema
+from .inputs import CATEGORY, model_input
+from .masked_reference_select import check_frames
+from .types import Track, Tuned
+
+MEMORY = 2 * 2**30  # bytes that tuning the small model takes beside its weights, generously
+
+
+class TuneActor(io.ComfyNode):
+    """Train the appearance model a little further on one clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="MyTalkTuneActor",
+            display_name="Tune Actor (MyTalk)",
+            category=CATEGORY,
+            description="Learns how this actor's lips and teeth look, from the clip itself. Takes minutes without a "
+            "GPU. The shared weights stay as they are.",
+            search_aliases=["finetune", "fine-tune", "personalize", "train mouth"],
+            inputs=[
+                field(io.Image, "images", tooltip="Frames of the actor: the clip itself, or a longer one."),
+                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                model_input("appearance"),
+                field(
+                    io.Int,
+                    "steps",
+                    default=TuneOptions.steps,
+                    min=1,
+                    max=5000,
+                    tooltip=f"Training steps: more fit the actor better and take longer. Default: {TuneOptions.steps}.",
+                ),
+                field(
+                    io.Int,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="In which order frames are looked at. Default: 0.",
+                ),
+                field(
+                    io.Boolean,
+                    "keep",
+                    default=True,
+                    tooltip="Keep the result in output/mytalk (some MB) and take it from there next time the inputs "
+                    "are the same. Default: on.",
+                ),
+            ],
+            outputs=[Tuned.Output(display_name="tuned", tooltip="For Lip Sync or Appearance VAE.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        return missing_models(appearance=model)
+
+    @classmethod
+    def execute(cls, images: Tensor, track: FaceTrack, model: str, steps: int, seed: int, keep: bool) -> io.NodeOutput:
+        check_frames(images, track)
+        base = network("appearance", model, load_appearance, torch.float32, MEMORY)
+        options = TuneOptions(steps, seed=seed)
+        path = output_folder() / f"tuned_{fingerprint(images, track, base, options)}.safetensors"
+        if keep and path.is_file():
+            return io.NodeOutput(load_tuning(path))
+        tuning = tune_on_clip(base, TensorSource(images, 1.0), track, options, Progress())
+        if keep:
+            save_tuning(path, tuning)
+        return io.NodeOutput(tuning)
+
+
+def fingerprint(images: Tensor, track: FaceTrack, model: AppearanceModel, options: TuneOptions) -> str:
+    """Equal for equal clips, weights and options; pixels are looked at here and there."""
+    sample = (images[:: max(1, len(images) // 8), ::16, ::16, :3].float().cpu() * 255).round().byte()
+    parts = (sample, track.points.float().cpu(), track.usable.cpu())
+    digest = hashlib.sha256(f"{model.sha256} {options}".encode())
+    for part in parts:
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

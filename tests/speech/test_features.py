@@ -18,6 +18,7 @@ from transformers import (
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.speech.features import SpeechFeatures, load_speech_encoder, normalise_loudness
+from comfyui_mytalk.speech.mel import MelEncoder, MelParams, MelPower
 
 TINY = {
     "conv_dim": (8,) * 7,
@@ -76,6 +77,36 @@ def test_a_click_is_seen_by_the_feature_centred_on_it(encoder, cell):
     change = difference[0].abs().sum(0)
     assert change.shape == (50,) and change.argmax() == cell
     assert change[:cell].max() == 0 and change[cell + 1 :].max() == 0
+
+
+@pytest.mark.parametrize("cell", [7, 24, 40])
+def test_mel_features_are_centred_on_their_own_sound(cell):
+    """Frame 2 i of the mel is centred on feature i; the convolutions look as far to the left as to the right."""
+    torch.manual_seed(0)
+    encoder = MelEncoder(MelParams(hidden_size=16, layers=0, heads=2, ffn=16)).eval()
+    click = torch.zeros(1, 320 * 50 + 80)
+    click[0, 40 + 320 * cell + 160] = 1.0
+    power = encoder.power(click)[0].sum(1)
+    assert len(power) == 99 and power.argmax() == 2 * cell
+    assert encoder(click).last_hidden_state.shape == (1, 50, 16)
+
+
+def test_a_tone_lights_its_mel_band_and_white_noise_all_alike():
+    power = MelPower(80)
+    tone = power(torch.sin(2 * torch.pi * 1000 * torch.arange(8000) / 16000)[None])[0].mean(0)
+    assert tone.max() > 0.9 * tone.sum() / 3 and 20 < tone.argmax() < 35
+    flat = power(torch.randn(1, 16000 * 20, generator=torch.Generator().manual_seed(0)))[0].mean(0)
+    assert flat.min() > 0.8 and flat.max() < 1.2
+
+
+def test_a_mel_checkpoint_is_the_encoder_that_was_saved(tmp_path):
+    encoder = MelEncoder(MelParams(hidden_size=16, layers=1, heads=2, ffn=16)).eval()
+    config = {"name": "mine", "dim": 16, "encoder": encoder.describe(), "window": 60, "overlap": 10}
+    save_checkpoint(tmp_path / "mine.safetensors", encoder.state_dict(), "speech", config)
+    loaded = load_speech_encoder(tmp_path / "mine.safetensors")
+    speech = noise(1.0)
+    assert loaded.dim == 16 and loaded.window == 60
+    assert torch.equal(loaded(speech), SpeechFeatures(encoder, "mine", "", 60, 10)(speech))
 
 
 def test_trained_features_turn_at_the_onset_of_speech_wherever_it_is(shipped):

@@ -9,25 +9,27 @@ Medians per corpus. Baselines: loudness, ridge regression from the same features
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from comfyui_mytalk.evaluation.metrics import correlation, lip_distance, silence, speech_level
 from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.motion.edit import match_range
 from comfyui_mytalk.motion.generate import MotionOptions
-from comfyui_mytalk.motion.identity import load_identity, mouth_opening
-from comfyui_mytalk.motion.model import check_needs, load_motion
+from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening
+from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.motion_data import Take, load_takes
 from comfyui_mytalk.training.motion_validation import (
-    correlation,
     fit_features,
+    full_face,
     generate_take,
     measure,
     per_corpus,
+    same_person,
     save_sheet,
 )
 
@@ -57,27 +59,55 @@ def fit_ridge(takes: list[Take]) -> tuple[Tensor, Tensor]:
 
 def baselines(take: Take, loudness: Tensor, ridge: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Correlations of loudness and regression with the opening, the regression's range, and a still mouth's error."""
-    truth, lower = mouth_opening(take.landmarks), take.landmarks[:, landmark_set("generated")]
+    truth = mouth_opening(take.landmarks)
     regression = ((stacked(take) - ridge[1]) @ ridge[0])[:, 0]
     return {
         "loudness": correlation(loudness[: len(take)], truth),
         "ridge": correlation(regression, truth),
         "ridge_articulation": (regression.std() / truth.std()).item(),
-        "lmd_mean_mouth": (lower - lower.mean(0)).norm(dim=-1).mean().item(),
-        "lmd_rest_mouth": (lower - lower[take.rest].mean(0)).norm(dim=-1).mean().item(),
+        "lmd_mean_mouth": lip_distance(take.landmarks.mean(0, keepdim=True), take.landmarks),
+        "lmd_rest_mouth": lip_distance(take.landmarks[take.rest].mean(0, keepdim=True), take.landmarks),
     }
+
+
+def own_range(landmarks: Tensor, take: Take) -> Tensor:
+    """The generated face `(t, 478, 2)` opening as far as the person does, as `speak` makes it."""
+    lower = landmark_set("generated")
+    rest, spread = take.landmarks[take.rest][:, lower].mean(0), mouth_opening(take.landmarks).std(correction=0).item()
+    return full_face(take, match_range(landmarks[:, lower], rest, spread))
+
+
+def figures_of(
+    model: MotionModel, extractor: IdentityExtractor, take: Take, other: Take, sound: Tensor, options: MotionOptions
+) -> dict[str, float]:
+    """All figures of one take; `other` lends its speech, `sound (s,)` is the take's own at 16 kHz."""
+    truth, upper = mouth_opening(take.landmarks), take.landmarks[:, landmark_set("prefix")].flip(0)
+    made = generate_take(model, extractor, take, options, upper=upper)
+    silent = silence(speech_level(sound, len(take)))
+    figures = measure(made, take, silent)
+    ranged = measure(own_range(made, take), take, silent)
+    figures |= {f"{name}_own_range": ranged[name] for name in ("articulation", "jerk", "lmd", "closure", "silence")}
+    figures["same_person"] = same_person(extractor, own_range(made, take), take)
+    foreign = fit_features(other.features, len(take))
+    for name, changed in (("shuffled", {"features": foreign, "upper": upper}), ("true_upper", {})):
+        figures[name] = correlation(mouth_opening(generate_take(model, extractor, take, options, **changed)), truth)
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of prepared clips")
     parser.add_argument("--features", default="runs/features", help="where speech features are kept")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--motion", default="motion_small", help="name or file")
+    parser.add_argument("--speech-encoder", default="speech_small", help="name, folder or file")
+    parser.add_argument("--identity", default="identity_small", help="name or file")
+    parser.add_argument("--steps", type=int, default=MotionOptions.steps)
     parser.add_argument("--variation", type=float, default=MotionOptions.variation)
     parser.add_argument("--guidance", type=float, default=MotionOptions.guidance)
     parser.add_argument("--sheet", help="write a picture of curves and lips here")
     args = parser.parse_args()
-    model, extractor, speech = load_motion(), load_identity(), load_speech_encoder()
+    model, extractor = load_motion(args.motion), load_identity(args.identity)
+    speech = load_speech_encoder(args.speech_encoder)
     check_needs(model, speech, extractor)
     cache = Path(args.features) / speech.sha256[:12]
     clips = read_clips(args.data, "val")
@@ -88,16 +118,10 @@ def main() -> None:
     sound = {clip.path.stem: clip.speech for clip in clips}
     options, rows = MotionOptions(steps=args.steps, variation=args.variation, guidance=args.guidance), []
     for index, take in enumerate(takes):
-        upper = take.landmarks[:, landmark_set("prefix")].flip(0)
-        own = generate_take(model, extractor, take, options, upper=upper)
-        other = fit_features(takes[(index + len(takes) // 2) % len(takes)].features, len(take))
-        wrong = generate_take(model, extractor, take, replace(options, seed=1), features=other, upper=upper)
-        true_upper = generate_take(model, extractor, take, options)
-        truth = mouth_opening(take.landmarks)
+        other = takes[(index + len(takes) // 2) % len(takes)]
         padded = torch.nn.functional.pad(sound[take.name], (0, 640 * len(take)))[: 640 * len(take)]
+        figures = figures_of(model, extractor, take, other, padded, options)
         loudness = padded.view(-1, 640).square().mean(1).add(1e-6).log()
-        figures = measure(own, take) | {"shuffled": correlation(mouth_opening(wrong), truth)}
-        figures["true_upper"] = correlation(mouth_opening(true_upper), truth)
         rows.append((take.corpus, figures | baselines(take, loudness, ridge)))
     table = per_corpus(rows)
     print("| | " + " | ".join(table) + " |")

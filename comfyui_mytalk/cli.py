@@ -164,6 +164,7 @@ def _add_sync(commands: Any) -> None:
     )
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")
     add("--strength", type=float, default=1.0, metavar="X", help="how far the mouth opens (default %(default)s)")
+    add("--silence-gate", type=float, default=1.0, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
     add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face wav2vec 2.0 folder")
     add("--identity", default="identity_small", metavar="NAME", help="(default %(default)s)")

@@ -22,6 +22,7 @@ from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
 from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
 from .landmarks.tracker import FaceLandmarker
+from .motion.edit import MotionEdit, edit_motion
 from .motion.generate import MotionOptions, speak
 from .motion.identity import IdentityExtractor, identity_tokens, load_identity
 from .motion.model import MotionModel, check_needs, load_motion
@@ -45,6 +46,7 @@ BANK = 32  # references to retrieve from
 class SyncOptions:
     """Everything a user may choose. `face`, `length_mode`: see `parse_choice` and `fit_frames`.
 
+    `silence_gate`: how far the mouth rests where the speech is silent, 0..1.
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `tune`: steps of actor tuning before the
     pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
@@ -61,6 +63,7 @@ class SyncOptions:
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
+    silence_gate: float = 1.0
     speech_encoder: str = "speech_small"
     identity: str = "identity_small"
     motion: str = "motion_small"
@@ -179,12 +182,14 @@ def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
 def speak_track(
     models: Models, track: FaceTrack, audio: Audio, options: SyncOptions, progress: Callable[[int, int], None] | None
 ) -> FaceTrack:
-    """Speech features, identity and motion: the track with a lower face that speaks `audio`."""
+    """Speech features, identity and motion: the track with a lower face that speaks `audio` and rests in pauses."""
+    speech = speech_16k(audio)
     with torch.inference_mode():
-        features = models.speech(speech_16k(audio))
+        features = models.speech(speech)
     tokens = identity_tokens(models.identity, track)
     motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
-    return speak(models.motion, track, features, tokens, motion, progress)
+    spoken = speak(models.motion, track, features, tokens, motion, progress)
+    return edit_motion(track, spoken, MotionEdit(gate=options.silence_gate), speech)
 
 
 def report(

@@ -46,6 +46,20 @@ class LandmarkDiffusionSampler(io.ComfyNode):
                     "Default: ddim.",
                 ),
                 model_input("motion"),
+                field(
+                    io.Boolean,
+                    "match_range",
+                    default=MotionOptions.match_range,
+                    tooltip="Open the mouth as far as the person does in the clip. Off: as far as the model finds "
+                    "likely for the voice. Default: on.",
+                ),
+                field(
+                    Track,
+                    "style",
+                    optional=True,
+                    tooltip="Another clip of the same person, smiling perhaps: the mouth rests as it does there and "
+                    "opens as far. Take the identity from it too.",
+                ),
             ],
             outputs=[Track.Output(display_name="motion", tooltip="The same face with a mouth that speaks.")],
         )
@@ -67,9 +81,13 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         variation: float,
         sampler: str,
         model: str,
+        match_range: bool = MotionOptions.match_range,
+        style: FaceTrack | None = None,
     ) -> io.NodeOutput:
-        options = MotionOptions(steps, seed, sampler, guidance=guidance, strength=strength, variation=variation)
-        return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress()))
+        options = MotionOptions(
+            steps, seed, sampler, guidance=guidance, strength=strength, variation=variation, match_range=match_range
+        )
+        return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress(), style))
 
 
 def sample_motion(
@@ -79,6 +97,7 @@ def sample_motion(
     identity: IdentityTokens,
     options: MotionOptions,
     progress: Progress,
+    style: FaceTrack | None = None,
 ) -> FaceTrack:
     """The track with the mouth that the motion model of that name generates."""
     generator = network("motion", model, load_motion)
@@ -87,7 +106,7 @@ def sample_motion(
 
     def run(windows: int) -> FaceTrack:
         fewer = replace(options, window_batch=windows)
-        return speak(generator, track, features, identity.tokens, fewer, progress)
+        return speak(generator, track, features, identity.tokens, fewer, progress, style)
 
     return retrying(run, options.window_batch)
 

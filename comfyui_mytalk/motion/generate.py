@@ -179,6 +179,13 @@ def fit_length(features: Tensor, times: Tensor) -> Tensor:
     return torch.cat([features, features[-1:].expand(max(0, wanted - len(features)), -1)])[:wanted]
 
 
+def manner(track: FaceTrack) -> tuple[Tensor, float]:
+    """How a person holds the mouth: resting lower faces `(r, 180, 2)` and the opening's deviation, centimetres."""
+    canonical = to_canonical(track.points, track.pose)
+    rest = canonical[resting_frames(canonical, track.usable, TOKENS)][:, landmark_set("generated"), :2]
+    return rest, mouth_opening(canonical[track.usable]).std(correction=0).item()
+
+
 def speak(
     model: MotionModel,
     track: FaceTrack,
@@ -186,25 +193,26 @@ def speak(
     identity: Tensor,
     options: MotionOptions | None = None,
     progress: Progress | None = None,
+    style: FaceTrack | None = None,
 ) -> FaceTrack:
     """The same track with a lower face that speaks `features (s, d)`, which start with the track's first frame.
 
     Pose, upper face and the remaining points of every frame, and whole frames without a usable face, stay
-    bit-identical. `identity (r, d)` comes from `identity_tokens`. Raises InputError when no frame is usable, or when
-    speech and track differ in length.
+    bit-identical. `identity (r, d)` comes from `identity_tokens`. `style` is another clip of the same person, smiling
+    perhaps: the mouth rests as it does there and opens as far (section 4.3; take the identity from it too). Raises
+    InputError when no frame is usable, or when speech and track differ in length.
     """
     options = options or MotionOptions()
     pose, usable, times = track.pose, track.usable, track.times - track.times[0]
     canonical = to_canonical(track.points, pose)
     features = fit_length(features, times)
     lower, upper = landmark_set("generated"), landmark_set("prefix")
-    rest = canonical[resting_frames(canonical, usable, TOKENS)][:, lower, :2]
+    rest, spread = manner(track if style is None else style)
     grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
     given = resample(canonical[usable][:, upper, :2], times[usable], grid)
     motion = generate_motion(model, features, given, identity, rest, options, progress)
     if options.match_range:
-        spread = options.strength * mouth_opening(canonical[usable]).std(correction=0).item()
-        motion = match_range(motion, rest.mean(0), spread)
+        motion = match_range(motion, rest.mean(0), options.strength * spread)
     motion = resample(motion, grid, times)
     depth = canonical[usable][:, lower, 2]
     depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)

@@ -178,13 +178,28 @@ def train(
     args: Namespace, encode: Callable[[Tensor], Tensor], needs: Needs, extractor: IdentityExtractor
 ) -> MotionModel:
     """Train on features of `encode`; returns the averaged model."""
-    seed_everything(args.seed)
-    offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
-    cache = Path(args.cache)
+    return train_on(*load_splits(args, encode), args, needs, extractor)
+
+
+def person_of(args: Namespace, extractor: IdentityExtractor) -> torch.nn.Module:
+    """What the denoiser is told about a person, from the landmarks of key frames."""
+    return extractor if args.condition == CONDITIONS[0] else KeyLandmarks(extractor)
+
+
+def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
+    """Takes to train on, in all versions, and to validate on."""
+    offsets, cache = json.loads(Path(args.offsets).read_text()) if args.offsets else None, Path(args.cache)
     takes = load_takes(read_clips(args.data, "train"), encode, cache, VERSIONS[: args.versions], offsets)
-    val = load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
+    return takes, load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
+
+
+def train_on(
+    takes: list[Take], val: list[Take], args: Namespace, needs: Needs, extractor: IdentityExtractor
+) -> MotionModel:
+    """Train on `takes`, validate on `val`; returns the averaged model."""
+    seed_everything(args.seed)
     extractor, params = extractor.eval(), replace(PRESETS[args.preset], condition=args.condition)
-    person = extractor if args.condition == CONDITIONS[0] else KeyLandmarks(extractor)
+    person = person_of(args, extractor)
     if person is not extractor:
         params = replace(params, identity_dim=person.dim)
     model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval()

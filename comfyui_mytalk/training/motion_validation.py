@@ -15,13 +15,19 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from ..evaluation.metrics import (
+    articulation_ratio,
+    closure_scores,
+    correlation,
+    jerk_ratio,
+    lip_distance,
+    silent_movement,
+)
 from ..landmarks.sets import contour, landmark_set
 from ..motion.generate import MotionOptions, generate_motion
 from ..motion.identity import IdentityExtractor, mouth_opening
 from ..motion.model import MotionModel
 from .motion_data import Take
-
-CLOSED = 0.25  # cm between the inner lips at rest and below
 
 
 def full_face(take: Take, lower: Tensor) -> Tensor:
@@ -55,42 +61,24 @@ def fit_features(features: Tensor, frames: int) -> Tensor:
     return features.float().repeat(repeats, 1)[: 2 * frames]
 
 
-def correlation(x: Tensor, y: Tensor) -> float:
-    """Pearson correlation at lag 0; 0 when either does not vary."""
-    value = torch.corrcoef(torch.stack([x, y]))[0, 1]
-    return 0.0 if value.isnan() else value.item()
+def measure(landmarks: Tensor, take: Take, silent: Tensor | None = None) -> dict[str, float]:
+    """Figures of one generated face `(t, 478, 2)` against the take; see `evaluation/metrics.py`.
 
-
-def jerk(landmarks: Tensor) -> Tensor:
-    """Mean size of the third difference of the generated points, cm per frame cubed."""
-    return landmarks[:, landmark_set("generated")].diff(n=3, dim=0).norm(dim=-1).mean()
-
-
-def closure_recall(opening: Tensor, truth: Tensor) -> float:
-    """Share of the true closures (runs of frames below `CLOSED` after an opening) met within one frame; nan if none."""
-    closed = truth < CLOSED
-    events = (closed[1:] & ~closed[:-1]).nonzero()[:, 0] + 1
-    if len(events) == 0:
-        return math.nan
-    hits = torch.nn.functional.max_pool1d((opening < CLOSED).float()[None], 3, 1, 1)[0]
-    return hits[events].mean().item()
-
-
-def measure(landmarks: Tensor, take: Take) -> dict[str, float]:
-    """Figures of one generated face `(t, 478, 2)` against the take.
-
-    corr: of mouth opening at lag 0. articulation: ratio of the openings' deviations. jerk: ratio. lmd: mean distance
-    over the generated points, cm. closure: share of true closures met.
+    corr: of mouth opening at lag 0. articulation: ratio of the openings' deviations. jerk: of the lips, ratio. lmd:
+    mean distance of the lip points, cm. closure: F1 of the lips' closures, and its recall. silence: movement where
+    the speech is `silent (t,)`, over movement elsewhere.
     """
     opening, truth = mouth_opening(landmarks), mouth_opening(take.landmarks)
-    lower = landmark_set("generated")
-    return {
+    closures = closure_scores(opening, truth)
+    figures = {
         "corr": correlation(opening, truth),
-        "articulation": (opening.std() / truth.std()).item(),
-        "jerk": (jerk(landmarks) / jerk(take.landmarks)).item(),
-        "lmd": (landmarks - take.landmarks)[:, lower].norm(dim=-1).mean().item(),
-        "closure": closure_recall(opening, truth),
+        "articulation": articulation_ratio(opening, truth),
+        "jerk": jerk_ratio(landmarks, take.landmarks),
+        "lmd": lip_distance(landmarks, take.landmarks),
+        "closure": closures["f1"],
+        "closure_recall": closures["recall"],
     }
+    return figures if silent is None else figures | {"silence": silent_movement(opening, silent)}
 
 
 def per_corpus(rows: list[tuple[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

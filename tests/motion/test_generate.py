@@ -216,3 +216,14 @@ def test_the_mouth_opens_as_far_as_the_person_does() -> None:
     assert spread(match_range(lower, closed, 1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
     assert spread(match_range(lower, closed, 9.0)) < 2 * spread(lower), "within limits"
     assert torch.equal(match_range(lower, closed, 0.01), lower), "a person who does not talk shows no range"
+
+
+def test_a_clip_of_another_mood_gives_its_resting_mouth(model: MotionModel, extractor: IdentityExtractor) -> None:
+    """Section 4.3: with no articulation left, the mouth rests as it does in the style clip."""
+    track, smiling = make_track(30), make_track(40)
+    corners = torch.tensor([61, 291])
+    smiling.points[:, corners, 1] -= 4.0  # pixels: up
+    tokens, still = identity_tokens(extractor, smiling), replace(FAST, strength=0.0)
+    plain, styled = (speak(model, track, features_for(track, 25), tokens, still, style=s) for s in (None, smiling))
+    raised = (plain.points - styled.points)[:, corners, 1]
+    assert raised.min() > 2.0

@@ -138,7 +138,7 @@ def _add_sync(commands: Any) -> None:
     )
     add = parser.add_argument_group("what to do").add_argument
     add("--seed", type=int, default=0, metavar="N", help="same seed, same result (default %(default)s)")
-    add("--steps", type=whole_number(1), default=25, metavar="N", help="diffusion steps (default %(default)s)")
+    add("--steps", type=whole_number(1), default=10, metavar="N", help="diffusion steps (default %(default)s)")
     add("--face", default="largest", help="largest, an index from left to right, or a place x,y (default %(default)s)")
     add("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
     add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")

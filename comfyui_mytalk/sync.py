@@ -40,6 +40,7 @@ StageProgress = Callable[[str, int, int], None]
 STAGES = ("face", "motion", "references", "tune", "picture")
 CHUNK = 8  # frames in flight
 BANK = 32  # references to retrieve from
+SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SyncOptions:
     """
 
     seed: int = 0
-    steps: int = 25
+    steps: int = 10
     face: str = "largest"
     start: float = 0.0
     duration: float | None = None
@@ -189,7 +190,8 @@ def speak_track(
     tokens = identity_tokens(models.identity, track)
     motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
     spoken = speak(models.motion, track, features, tokens, motion, progress)
-    return edit_motion(track, spoken, MotionEdit(gate=options.silence_gate), speech)
+    edit = MotionEdit(gate=options.silence_gate, threshold=SILENCE)
+    return edit_motion(track, spoken, edit, speech)
 
 
 def report(

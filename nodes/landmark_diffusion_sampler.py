@@ -49,6 +49,7 @@ class LandmarkDiffusionSampler(io.ComfyNode):
                 field(
                     io.Boolean,
                     "match_range",
+                    optional=True,
                     default=MotionOptions.match_range,
                     tooltip="Open the mouth as far as the person does in the clip. Off: as far as the model finds "
                     "likely for the voice. Default: on.",

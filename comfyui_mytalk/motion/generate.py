@@ -43,7 +43,7 @@ class MotionOptions:
     the clip (`speak` only), so far as the clip shows them talking.
     """
 
-    steps: int = 25
+    steps: int = 10
     seed: int = 0
     sampler: str = "ddim"
     eta: float = 0.0

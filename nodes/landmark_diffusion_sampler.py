@@ -82,12 +82,12 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         variation: float,
         sampler: str,
         model: str,
-        match_range: bool = MotionOptions.match_range,
+        match_range: bool | None = None,
         style: FaceTrack | None = None,
     ) -> io.NodeOutput:
-        options = MotionOptions(
-            steps, seed, sampler, guidance=guidance, strength=strength, variation=variation, match_range=match_range
-        )
+        options = MotionOptions(steps, seed, sampler, guidance=guidance, strength=strength, variation=variation)
+        if match_range is not None:
+            options = replace(options, match_range=match_range)
         return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress(), style))
 
 

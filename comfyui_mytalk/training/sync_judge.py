@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..checkpoints import save_checkpoint
 from ..devices import pick_device
 from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
-from ..evaluation.sync_score import WINDOW, score_embeddings, whole_windows
+from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
 from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
@@ -84,29 +85,37 @@ def training_losses(judge: SyncJudge, contrast: Contrast, batch: Stretches, devi
     return contrast(seen, heard)
 
 
+def window_scores(seen: Tensor, heard: Tensor, usable: Tensor, frames: int) -> list[SyncScore]:
+    """Scores of stretches of `frames`, spread evenly over a clip of which `embed` gave `(w, d)`, at most eight."""
+    wide = frames - WINDOW + 1
+    if len(seen) < wide:
+        return []
+    starts = torch.linspace(0, len(seen) - wide, PER_CLIP).long().unique().tolist()
+    parts = [slice(start, start + wide) for start in starts]
+    scores = [score_embeddings(seen[part], heard[part], usable[part]) for part in parts]
+    return [score for score in scores if not math.isnan(score.distance)]
+
+
 @torch.inference_mode()
 def validate(judge: SyncJudge, clips: list[SyncClip]) -> dict[str, float]:
-    """Share of clips, and of 2 s windows, whose offset is found within a frame: per corpus, and the mean of corpora.
+    """Share of clips, and of 2 s stretches, whose offset is found within a frame: per corpus, and the mean of corpora.
 
-    Windows are spread evenly over each clip, at most eight of them. Chance is 3 in 31.
+    Chance is 3 in 31, and clips that are really out of sync count against the judge. confidence: mean over the clips.
     """
-    found: dict[str, dict[str, list[float]]] = {"clip": defaultdict(list), "2s": defaultdict(list)}
+    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("clip", "2s", "confidence")}
     for clip in clips:
         seen, heard = judge.embed(clip.mouths, clip.sound)
-        usable = whole_windows(clip.usable) if len(clip) >= WINDOW else torch.zeros(0, dtype=torch.bool)
+        if not len(seen):
+            continue
+        usable = whole_windows(clip.usable)
         whole = score_embeddings(seen, heard, usable)
-        if whole.distance == whole.distance:
+        if not math.isnan(whole.distance):
             found["clip"][clip.corpus].append(float(whole.in_sync))
-        wide = SHORT - WINDOW + 1
-        starts = torch.linspace(0, len(seen) - wide, PER_CLIP).long().unique().tolist() if len(seen) >= wide else []
-        for start in starts:
-            part = slice(start, start + wide)
-            score = score_embeddings(seen[part], heard[part], usable[part])
-            if score.distance == score.distance:
-                found["2s"][clip.corpus].append(float(score.in_sync))
+            found["confidence"][clip.corpus].append(whole.confidence)
+        found["2s"][clip.corpus] += [float(score.in_sync) for score in window_scores(seen, heard, usable, SHORT)]
     figures = {}
     for name, corpora in found.items():
-        means = {corpus: sum(hits) / len(hits) for corpus, hits in sorted(corpora.items())}
+        means = {corpus: sum(values) / len(values) for corpus, values in sorted(corpora.items()) if values}
         figures |= {f"{name} {corpus}": mean for corpus, mean in means.items()}
         if means:
             figures[f"{name} mean"] = sum(means.values()) / len(means)

@@ -15,7 +15,7 @@ from .checkpoints import FORMAT, weights_folders
 from .devices import pick_device, pick_dtype
 
 PACKAGES = ("torch", "torchaudio", "transformers", "safetensors", "av", "numpy", "scipy", "Pillow")
-EXPECTED = ("face_landmarks", "speech_small", "identity_small", "motion_small", "appearance_small")
+EXPECTED = ("face_landmarks", "speech_small", "identity_small", "motion_small", "appearance_small", "sync_judge_small")
 
 
 def describe() -> Iterator[str]:

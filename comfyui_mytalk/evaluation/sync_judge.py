@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..errors import InputError
 from ..speech.features import normalise_loudness
+from ..speech.mel import FLOOR, MEL_HOP, MelPower
+from ..speech.mel import WINDOW as WINDOW_SAMPLES
 from .sync_score import (
     SAMPLES,
-    SPEECH_RATE,
     WINDOW,
     SyncScore,
     even_times,
@@ -41,10 +41,9 @@ MOUTH = (0.34375, 0.90625, 0.21875, 0.78125)
 CACHED = 72  # pixels of a mouth picture: the network sees the middle, training also what is around
 PICTURE = 64
 FOLD = 4
-HOP, SPECTRUM = 160, 512  # samples: 10 ms, and the Fourier window around it
 MELS = 40
-PER_FRAME = SAMPLES // HOP
-FLOOR = 1e-4  # -40 dB under speech of unit power
+PER_FRAME = SAMPLES // MEL_HOP
+MARGIN = (WINDOW_SAMPLES - MEL_HOP) // 2  # of silence around speech: centres each column on its own 10 ms
 BATCH = 64  # windows that go through the picture tower at once
 GREY = (0.299, 0.587, 0.114)  # Rec. 601
 
@@ -131,17 +130,16 @@ class SyncJudge(nn.Module):
             convolution(c, d, (3, 2), (2, 1), (1, 0)),
         )
         self.speech_head = head(d * MELS // 8, params)
-        bank = melscale_fbanks(SPECTRUM // 2 + 1, 60.0, 7600.0, MELS, SPEECH_RATE, norm=None, mel_scale="htk")
-        self.register_buffer("bank", bank, persistent=False)
-        self.register_buffer("fourier", torch.hann_window(400), persistent=False)
+        self.power = MelPower(MELS)
 
     def log_mel(self, speech: Tensor) -> Tensor:
         """Speech of about unit power `(b, n)` -> `(b, 40, n // 160)`; column `i` is centred on `(i + 0.5) * 10 ms`."""
-        margin = (SPECTRUM - HOP) // 2
-        padded = F.pad(speech, (margin, margin))
-        spectrum = torch.stft(padded, SPECTRUM, HOP, 400, self.fourier, center=False, return_complex=True)
-        power = spectrum.abs().square() / self.fourier.square().sum()
-        return (power.mT @ self.bank / self.bank.sum(0).clamp_min(1.0) + FLOOR).log().mT / 4 + 1
+        return self.compress(self.power(F.pad(speech, (MARGIN, MARGIN))))
+
+    @staticmethod
+    def compress(power: Tensor) -> Tensor:
+        """Mel power `(b, m, 40)` -> what the speech tower takes, `(b, 40, m)`."""
+        return ((power + FLOOR).log() / 4 + 1).mT
 
     def see(self, pictures: Tensor, stride: int = 1) -> Tensor:
         """Mouth pictures `(b, t, 64, 64)` 0..1 -> unit vectors `(b, w, d)` of every `stride`-th window of five."""
@@ -167,10 +165,10 @@ class SyncJudge(nn.Module):
         if count < WINDOW:
             return torch.zeros(2, 0, self.params.dim).unbind(0)
         edge = (CACHED - PICTURE) // 2
-        pictures = mouths[:count, edge:-edge, edge:-edge].to(self.fourier.device).float() / 255
+        pictures = mouths[:count, edge:-edge, edge:-edge].to(self.power.window.device).float() / 255
         starts = range(0, count - WINDOW + 1, BATCH)
         seen = [self.see(pictures[None, start : start + BATCH + WINDOW - 1])[0] for start in starts]
-        sound = normalise_loudness(speech[: count * SAMPLES].float()).to(self.fourier.device)
+        sound = normalise_loudness(speech[: count * SAMPLES].float()).to(self.power.window.device)
         heard = self.hear(self.log_mel(sound[None]))[0]
         return torch.cat(seen), heard
 

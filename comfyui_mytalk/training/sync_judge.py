@@ -79,7 +79,7 @@ def both_ways(logits: Tensor, place: Tensor) -> Tensor:
 
 def training_losses(judge: SyncJudge, contrast: Contrast, batch: Stretches, device: torch.device) -> dict[str, Tensor]:
     """Losses of one batch, convolutions in bfloat16."""
-    mel = judge.log_mel(batch.speech.to(device))
+    mel = judge.compress(batch.power.to(device))
     with torch.autocast(device.type, torch.bfloat16):
         seen, heard = judge.see(batch.pictures.to(device), STRIDE), judge.hear(mel)
     return contrast(seen, heard)

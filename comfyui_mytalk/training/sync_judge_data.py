@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.sync_judge import CACHED, PICTURE, mouth_pictures
+from ..evaluation.sync_judge import CACHED, MARGIN, MELS, PER_FRAME, PICTURE, mouth_pictures
 from ..evaluation.sync_score import SAMPLES, frames_at_25
 from ..output import write_aside
+from ..speech.mel import MelPower
 from .augment_speech import augment, stretch
 from .clips import PreparedClip
 
@@ -88,17 +89,17 @@ def load_clips(
 
 @dataclass(frozen=True)
 class Stretches:
-    """Sequences: pictures `(b, t, 64, 64)` 0..1 and speech `(b, t * 640)` of about unit power."""
+    """Sequences: pictures `(b, t, 64, 64)` 0..1 and mel power `(b, 4 t, 40)` of their speech."""
 
     pictures: Tensor
-    speech: Tensor
+    power: Tensor
 
 
 class StretchSampler:
     """Draws sequences of `length` frames from clips that have so many with a face, people alike up to a square root."""
 
     def __init__(self, clips: list[SyncClip], length: int) -> None:
-        self.length = length
+        self.length, self.mel = length, MelPower(MELS)
         self.starts = [whole_stretches(clip.usable, length) for clip in clips]
         self.clips = [clip for clip, starts in zip(clips, self.starts, strict=True) if len(starts)]
         self.starts = [starts for starts in self.starts if len(starts)]
@@ -116,8 +117,8 @@ class StretchSampler:
         mouths, sounds = zip(*rows, strict=True)
         pictures = change_pictures(torch.stack(mouths).float() / 255, rng)
         voices = [sounds[(i + 1) % count] for i in range(count)]
-        speech = [augment(a, b, rng, STRENGTH) for a, b in zip(sounds, voices, strict=True)]
-        return Stretches(pictures, torch.from_numpy(np.stack(speech)))
+        power = [augment(a, b, rng, STRENGTH) for a, b in zip(sounds, voices, strict=True)]
+        return Stretches(pictures, torch.from_numpy(np.stack(power)))
 
     def _one(self, pick: int, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
         """One sequence, half of the time a little faster or slower."""
@@ -130,9 +131,15 @@ class StretchSampler:
         if not clip.usable[index].all():
             index, speed = np.arange(start, start + self.length), 1.0
         first = start * SAMPLES
-        sound = clip.speech[first : first + round(self.length * SAMPLES * speed)].astype(np.float32) / 32768
-        sound = sound if speed == 1 else stretch(sound, self.length * SAMPLES)
-        return clip.mouths[index], sound
+        power = self._hear(clip.speech[first : first + round(self.length * SAMPLES * speed)])
+        positions = (np.arange(PER_FRAME * self.length) + 0.5) * speed - 0.5
+        return clip.mouths[index], stretch(power, positions)
+
+    def _hear(self, speech: np.ndarray) -> np.ndarray:
+        """Mel power `(m, 40)` of 16-bit speech `(n,)`, brought to unit power."""
+        sound = torch.from_numpy(speech.astype(np.float32) / 32768)
+        sound = sound / sound.square().mean().sqrt().clamp_min(1e-3)
+        return self.mel(F.pad(sound, (MARGIN, MARGIN))).numpy()
 
 
 def whole_stretches(usable: Tensor, length: int) -> np.ndarray:

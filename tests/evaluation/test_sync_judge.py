@@ -110,3 +110,10 @@ def test_offsets_that_mend_a_clip(tmp_path):
     assert len(late) == len(early) == 48
     assert (late.mouths[0] == load_clip(clip).mouths[2]).all() and (late.speech == load_clip(clip).speech[:-1280]).all()
     assert (early.speech == load_clip(clip).speech[1280:]).all()
+
+
+def test_the_shipped_judge_loads_and_scores():
+    """Drawn mouths and a buzz are not what it was trained for: only that it answers."""
+    judge = load_sync_judge()
+    score = judge.score(talking_crops(), 25.0, voice(FRAMES / 25, seed=0))
+    assert judge.name == "sync_judge_small" and 0 < score.confidence < 2 and 0 < score.distance < 2

@@ -110,9 +110,10 @@ def select_references(
     are kept, so that blurred ones can be dropped. Raises InputError when no frame is usable.
     """
     shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
-    even = torch.ones(len(shape))
+    points, even = place.crop_points(track.points), torch.ones(len(shape))
+    features = reference_features(points)
     looked = BANK_CANDIDATES * count
-    wanted = reference_bank(shape, even, track.usable, yaw, looked)
+    wanted = reference_bank(features, shape[:, 0], even, track.usable, looked)
     if fixed:
         wanted = choose_references(shape, even, track.usable, looked, yaw).unique()
     crops = cut_frames(source, place, wanted, progress=progress)
@@ -120,11 +121,9 @@ def select_references(
     if fixed:
         keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
     else:
-        keep = reference_bank(shape[wanted], sharp, usable, yaw[wanted], count)
+        keep = reference_bank(features[wanted], shape[wanted, 0], sharp, usable, count)
     frames = wanted[keep]
-    return ReferenceBank(
-        crops[keep], place[frames].crop_points(track.points[frames]), shape[frames], yaw[frames], frames
-    )
+    return ReferenceBank(crops[keep], points[frames], shape[frames], yaw[frames], frames)
 
 
 def cut_frames(
@@ -184,8 +183,8 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, c
     if len(bank.frames) <= count:
         index = torch.arange(count).clamp(max=len(bank.frames) - 1).expand(len(track), -1)
     else:
-        wanted = reference_features(mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw)
-        index = retrieve_references(reference_features(bank.shape, bank.yaw), wanted, count)
+        wanted = reference_features(place.crop_points(track.points))
+        index = retrieve_references(reference_features(bank.points), wanted, count)
     return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
 
 

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..landmarks.align import CROP_HALF, CROP_SIZE
+from ..landmarks.sets import landmark_set
 
 OPENING_QUANTILES = (0.05, 0.95)
 MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
-FEATURE_WEIGHTS = (1.0, 0.7, 0.5)  # opening, width, protrusion: how much a centimetre shows
-YAW_WEIGHT = 2.0  # centimetres per radian: a mouth turned by 10 degrees counts like one 0.35 cm wider open
-NEAR = 0.15  # weighted cm: references closer than this show the same mouth
+NEAR = 0.07  # cm: references whose lips lie closer than this show the same mouth
+RINGS = ("lips_outer", "lips_outer_mid", "lips_inner_mid", "lips_inner", "lips_inner")  # the opening counts twice
 
 
 def mouth_shape(canonical: Tensor) -> Tensor:
@@ -30,9 +31,14 @@ def mouth_shape(canonical: Tensor) -> Tensor:
     return torch.stack([(upper - lower).norm(dim=-1), (right - left).norm(dim=-1), protrusion], -1)
 
 
-def reference_features(shape: Tensor, yaw: Tensor) -> Tensor:
-    """What retrieval compares, `(f, 4)` weighted centimetres, of `mouth_shape (f, 3)` and yaw `(f,)` in radians."""
-    return torch.cat([shape * shape.new_tensor(FEATURE_WEIGHTS), YAW_WEIGHT * yaw[:, None]], -1)
+def reference_features(points: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """What retrieval compares: where the lips lie in the crop. Distances are the lips' root mean square, centimetres.
+
+    `points (f, 478, 2)` are landmarks in pixels of a crop of side `size`; gives `(f, c)`. Head turns are in it, since
+    they move the lips in the crop. Opening, width and protrusion alone find worse pictures (docs/models.md).
+    """
+    lips = points[:, torch.cat([landmark_set(name) for name in RINGS]).to(points.device), :2]
+    return lips.flatten(1) * (2 * CROP_HALF / size / lips.shape[1] ** 0.5)
 
 
 def sharpness(crops: Tensor) -> Tensor:
@@ -71,16 +77,16 @@ def choose_references(
     return torch.stack(chosen)
 
 
-def reference_bank(shape: Tensor, sharpness: Tensor, usable: Tensor, yaw: Tensor, size: int = 32) -> Tensor:
-    """Frames `(m <= size,)`, ascending, that spread over mouth shape and yaw; the blurriest fifth is left out.
+def reference_bank(features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = 32) -> Tensor:
+    """Frames `(m <= size,)`, ascending, that spread over `reference_features (f, c)`; the blurriest fifth is left out.
 
-    Each next frame is the one farthest from all chosen, from the most closed mouth on. Raises InputError when no
-    frame is usable.
+    Each next frame is the one farthest from all chosen, from the most closed mouth (`opening (f,)`) on. Raises
+    InputError when no frame is usable.
     """
     frames = _usable_frames(usable)
     frames = frames[_blur_rank(sharpness[frames]) <= 0.8]
-    features = reference_features(shape[frames], yaw[frames])
-    chosen = [int(shape[frames, 0].argmin())]
+    features = features[frames]
+    chosen = [int(opening[frames].argmin())]
     distance = (features - features[chosen[0]]).norm(dim=-1)
     while len(chosen) < size and distance.max() > 0:
         chosen.append(int(distance.argmax()))
@@ -88,17 +94,17 @@ def reference_bank(shape: Tensor, sharpness: Tensor, usable: Tensor, yaw: Tensor
     return frames[chosen].sort().values
 
 
-def retrieve_references(bank_shape: Tensor, shape: Tensor, count: int = 3, smooth: float = 0.03) -> Tensor:
+def retrieve_references(bank: Tensor, wanted: Tensor, count: int = 3, smooth: float = 0.03) -> Tensor:
     """For every frame the `count` bank entries `(f, count)` nearest in mouth shape, switching rarely.
 
-    `bank_shape (m, c)` and `shape (f, c)` are `reference_features` (or any features in centimetres). The first
+    `bank (m, c)` and `wanted (f, c)` are `reference_features` (or any features in centimetres). The first
     slot is the path of least squared distance plus `smooth` (cm^2) per switch; each further slot the same among
     entries that show another mouth than the slots before it. Give it the whole clip at once.
     """
-    apart = torch.cdist(bank_shape.double(), bank_shape.double())
+    apart = torch.cdist(bank.double(), bank.double())
     similar = (1 - apart / NEAR).clamp_min(0)
     similar.fill_diagonal_(100.0)
-    cost = torch.cdist(shape.double(), bank_shape.double()).square()
+    cost = torch.cdist(wanted.double(), bank.double()).square()
     slots = []
     for _ in range(count):
         slots.append(_smooth_path(cost, smooth))

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from ..appearance.mask import lip_mask, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
-from ..appearance.references import mouth_shape
+from ..appearance.references import mouth_shape, reference_features
 from ..appearance.render import Inputs, References, model_inputs, window_mask
 from ..landmarks.align import apply_transform, invert
 from ..landmarks.drawing import render_landmarks
@@ -96,7 +96,8 @@ def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int,
         near = [np.argsort(np.abs(opening - value), kind="stable")[: max(1, len(allowed) // 12)] for value in wanted]
         picks = [int(allowed[rng.choice(n)]) for n in near]
     else:
-        distance = (view.shape[allowed] - view.shape[frame]).norm(dim=1).numpy()
+        features = reference_features(view.points[[frame, *allowed]], view.size)
+        distance = (features[1:] - features[0]).norm(dim=1).numpy()
         near = np.argsort(distance, kind="stable")[: max(count, len(allowed) // 6)]
         picks = [int(allowed[i]) for i in rng.choice(near, count, replace=len(near) < count)]
     return sorted(picks, key=lambda i: float(view.shape[i, 0]))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..appearance.references import choose_references
+from ..appearance.references import choose_references, reference_features
 from ..evaluation.pictures import psnr, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample
 from .clips import PreparedClip
@@ -54,7 +54,8 @@ def pick_references(view: ClipView, frame: int, allowed: np.ndarray, count: int,
         shape = view.shape[allowed]
         chosen = choose_references(shape, torch.ones(len(shape)), torch.ones(len(shape), dtype=torch.bool), count)
     else:
-        chosen = (view.shape[allowed] - view.shape[frame]).norm(dim=1).argsort(stable=True)[:count]
+        features = reference_features(view.points[[frame, *allowed]], view.size)
+        chosen = (features[1:] - features[0]).norm(dim=1).argsort(stable=True)[:count]
     return sorted(allowed[chosen.numpy()].tolist(), key=lambda i: float(view.shape[i, 0]))
 
 

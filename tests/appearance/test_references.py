@@ -71,13 +71,13 @@ def test_unusable_frames_are_never_chosen_and_few_are_repeated():
 
 
 def test_the_bank_spreads_over_the_clip():
-    shape, yaw = talking(400), torch.linspace(-0.3, 0.3, 400)
+    features = torch.cat([talking(400), torch.linspace(-0.6, 0.6, 400)[:, None]], 1)
     usable = torch.ones(400, dtype=torch.bool)
     usable[100:120] = False
-    bank = reference_bank(shape, torch.rand(400, generator=torch.Generator().manual_seed(1)), usable, yaw, size=24)
+    sharp = torch.rand(400, generator=torch.Generator().manual_seed(1))
+    bank = reference_bank(features, features[:, 0], sharp, usable, size=24)
     assert len(bank) == 24 == len(bank.unique())
     assert usable[bank].all()
-    features = reference_features(shape, yaw)
     assert torch.cdist(features, features[bank]).min(1).values.max() < 0.5
     assert torch.cdist(features, features[:24]).min(1).values.max() > 0.8
 
@@ -106,7 +106,18 @@ def test_the_slots_of_a_frame_differ():
     assert all(len(set(row)) == 3 for row in found.tolist())
 
 
+def test_features_are_centimetres_of_lip_movement_in_any_crop():
+    points = 256 * torch.rand(2, 478, 2, generator=torch.Generator().manual_seed(0))
+    points[1] = points[0] + points.new_tensor([3.0, -4.0])  # pixels; a crop of 256 shows 19 cm
+    for scale in (1, 0.5):
+        features = reference_features(points * scale, round(256 * scale))
+        assert (features[0] - features[1]).norm().item() == pytest.approx(5 * 19 / 256, rel=1e-4)
+    opened = points[:1].clone()
+    opened[:, 14, 1] += 10
+    assert not torch.equal(reference_features(opened), reference_features(points[:1]))
+
+
 def test_a_portrait_is_its_own_bank():
-    bank = reference_bank(talking(1), torch.ones(1), torch.ones(1, dtype=torch.bool), torch.zeros(1))
+    bank = reference_bank(talking(1), torch.zeros(1), torch.ones(1), torch.ones(1, dtype=torch.bool))
     assert bank.tolist() == [0]
     assert retrieve_references(talking(1), talking(20)).eq(0).all()

@@ -76,7 +76,7 @@ def test_training_lowers_the_error(data):
     trainer = appearance.Trainer(TINY, args)
     stream = iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0))
     errors = [float(trainer.step(step, next(stream))["reconstruction"]) for step in range(60)]
-    assert np.mean(errors[-10:]) < 0.6 * np.mean(errors[:5])
+    assert np.mean(errors[-10:]) < 0.7 * np.mean(errors[:5])
 
 
 def test_references_keep_their_distance_from_the_target(data):

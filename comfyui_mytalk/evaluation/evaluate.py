@@ -7,9 +7,15 @@ no codec is measured.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..devices import pick_device
@@ -19,13 +25,18 @@ from ..landmarks.track import load_face_landmarker
 from ..motion.identity import load_identity
 from ..output import write_aside
 from ..sync import Models, SyncOptions, load_models
+from .arcface import load_arcface
 from .clips import Clip, find_clips
 from .methods import METHODS, ORIGINAL, SAID, Studio
 from .page import html_page
+from .perceptual import available_fid, available_lpips, fid
 from .pictures import require_torchmetrics
 from .report import Table, write_report
 from .run import ClipResult, Run
 from .score import Judges
+from .statistics import pooled
+from .sync_judge import load_sync_judge
+from .syncnet import load_syncnet
 from .talks import PROTOCOLS, partners
 
 OPTIONS = (
@@ -52,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="score only the I-th of N shares of the clips, into the same -o; then run without it to write the report",
     )
+    add("--sync-judge", default="sync_judge_small", metavar="NAME", help="judge of lip sync (default %(default)s)")
+    add("--syncnet", type=Path, metavar="FILE", help="judge by SyncNet in its original format instead")
+    add("--arcface", type=Path, metavar="FILE", help="compare faces by this ArcFace network (ONNX) too")
     for name in OPTIONS:
         default = getattr(SyncOptions, name)
         flag = "--" + name.replace("_", "-")
@@ -86,7 +100,9 @@ def main(args: argparse.Namespace) -> str:
     if not any(result.figures for result in results.values()):
         first = next(iter(failed.values()), "nobody else's words to speak")
         raise InputError(f"none of the {len(clips)} clips in {args.clips} could be used; the first: {first}")
-    report = {"about": describe(args, run, results), "failed": failed, **tabulate(clips, results).summary()}
+    summary = tabulate(clips, results).summary()
+    add_fid(summary, results)
+    report = {"about": describe(args, run, results), "failed": failed, **summary}
     exhibits = {p: {c: r.exhibits[p] for c, r in results.items() if p in r.exhibits} for p in run.protocols}
     write_report(args.output, report, html_page(report, run.shown, exhibits))
     with write_aside(args.output / "pairs.json") as aside:
@@ -101,16 +117,22 @@ def prepare_run(args: argparse.Namespace, clips: list[Clip]) -> Run:
     models = load_models(options) if set(methods) != {ORIGINAL} else None
     studio = Studio(models, options) if models else None
     settings = describe_settings(args, methods, studio is not None)
-    judges = load_judges(options, models)
+    judges = load_judges(args, options, models)
     return Run(clips, args.protocols, methods, judges, studio, args.outputs, args.duration, args.output, settings)
 
 
-def load_judges(options: SyncOptions, models: Models | None) -> Judges:
-    """The networks that judge; those of the pipeline are used again where they are the same."""
-    if models is not None:
-        return Judges(models.landmarker, models.identity)
+def load_judges(args: argparse.Namespace, options: SyncOptions, models: Models | None) -> Judges:
+    """The networks that judge; landmarks and identity of the pipeline are used again."""
     device = pick_device(options.device)
-    return Judges(load_face_landmarker(device), load_identity(options.identity, device))
+    sync = load_syncnet(args.syncnet, device) if args.syncnet else load_sync_judge(args.sync_judge, device)
+    return Judges(
+        models.landmarker if models else load_face_landmarker(device),
+        models.identity if models else load_identity(options.identity, device),
+        sync,
+        load_arcface(args.arcface) if args.arcface else None,
+        available_lpips() is None,
+        available_fid() is None,
+    )
 
 
 def tabulate(clips: list[Clip], results: dict[str, ClipResult]) -> Table:
@@ -120,6 +142,22 @@ def tabulate(clips: list[Clip], results: dict[str, ClipResult]) -> Table:
             for method, figures in methods.items():
                 table.add(protocol, method, clip, figures)
     return table
+
+
+def add_fid(summary: dict[str, Any], results: dict[str, ClipResult]) -> None:
+    """FID of each method's crops of all clips together against the originals', where crops were kept."""
+    for protocol, methods in summary.items():
+        of = [result.samples.get(protocol, {}) for result in results.values()]
+        for method in methods:
+            made, true = ([png for clip in of for png in clip.get(m, [])] for m in (method, ORIGINAL))
+            if made and true and method != ORIGINAL:
+                methods[method]["fid"] = pooled(fid([decode(made)], [decode(true)]))
+
+
+def decode(pngs: list[bytes]) -> Tensor:
+    """PNG crops -> `(n, 3, s, s)` float 0..1."""
+    pictures = [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in pngs]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult]) -> dict[str, Any]:
@@ -132,6 +170,7 @@ def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult])
         **{f"method {name}": SAID[name] for name in run.methods},
         "references": "where the source is the answer, each half of a clip is painted from the other half",
         **run.settings,
+        **{name: why for name, why in (("LPIPS", available_lpips()), ("FID", available_fid())) if why},
     }
 
 
@@ -145,6 +184,8 @@ def describe_settings(args: argparse.Namespace, methods: list[str], ours: bool) 
         **({"videos of": str(args.outputs)} if args.outputs else {}),
         **(chosen if ours else {}),
         **{f"weights {kind}": weights(kind, getattr(args, kind)) for kind in (WEIGHTS if ours else ("identity",))},
+        "judge of lip sync": f"SyncNet {args.syncnet}" if args.syncnet else weights("sync_judge", args.sync_judge),
+        **({"ArcFace": str(args.arcface)} if args.arcface else {}),
     }
 
 

@@ -127,6 +127,8 @@ def cell(summary: dict[str, Any] | None, key: str, metric: str) -> str:
         return "–"
     if metric in MEANS_ONLY:
         return number(summary["mean"])
+    if not summary["ci"][key]:
+        return number(summary[key])
     low, high = summary["ci"][key]
     return f"{number(summary[key])} ({number(low)} … {number(high)})"
 

@@ -8,12 +8,14 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -24,34 +26,49 @@ from .methods import ORIGINAL, OURS, Rendered, Studio, methods_of
 from .outputs import find_output, read_output
 from .page import Exhibit, encode
 from .plot import opening_plot
-from .score import Figures, Judges, Score, opening_agreement, score
+from .score import Figures, Judges, Score, aligned_crops, opening_agreement, score
 from .sheet import contact_sheet, pick_moments
-from .talks import UNPAIRED, Case, Talk, make_case, partners, read_talk
+from .talks import UNPAIRED, Case, Talk, make_case, partners, read_talk, rows
 
 logger = logging.getLogger(__name__)
 LIBRARY = Path(__file__).resolve().parent.parent
 SHEET_COLUMNS, SHEET_SIDE = 10, 76
+SAMPLES = 10  # crops of each video for FID
 
 
 @dataclass
 class ClipResult:
-    """What one clip gave: `figures` by protocol and method, `exhibits` by protocol, what `failed` and why."""
+    """What one clip gave: `figures` by protocol and method, `exhibits` by protocol, what `failed` and why.
+
+    `samples` are PNG crops by protocol and method for figures of all clips together (FID); empty where there are none.
+    """
 
     figures: dict[str, dict[str, Figures]] = field(default_factory=dict)
     exhibits: dict[str, Exhibit] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, dict[str, list[bytes]]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        pictures = {name: [base64.b64encode(part).decode() for part in shown] for name, shown in self.exhibits.items()}
+        kept = {
+            "figures": self.figures,
+            "failed": self.failed,
+            "exhibits": {name: to_text(shown) for name, shown in self.exhibits.items()},
+            "samples": {p: {m: to_text(crops) for m, crops in of.items()} for p, of in self.samples.items()},
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_aside(path) as aside:
-            aside.write_text(json.dumps({"figures": self.figures, "failed": self.failed, "exhibits": pictures}))
+            aside.write_text(json.dumps(kept), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> ClipResult:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         shown = {name: Exhibit(*map(base64.b64decode, parts)) for name, parts in kept["exhibits"].items()}
-        return cls(kept["figures"], shown, kept["failed"])
+        samples = {p: {m: [*map(base64.b64decode, c)] for m, c in of.items()} for p, of in kept["samples"].items()}
+        return cls(kept["figures"], shown, kept["failed"], samples)
+
+
+def to_text(parts: Iterable[bytes]) -> list[str]:
+    return [base64.b64encode(part).decode() for part in parts]
 
 
 @dataclass
@@ -104,6 +121,8 @@ class Run:
                         scored = score(case, rendered.frames, rendered.mask, self.judges)
                         figures = scored.figures | self.stability(case, method, scored)
                         result.figures.setdefault(case.protocol, {})[method] = figures
+                        if self.judges.fid:
+                            result.samples.setdefault(case.protocol, {})[method] = sample_crops(case, rendered.frames)
                         if method == self.shown:
                             result.exhibits[case.protocol] = exhibit(case, rendered, scored, method)
         return result
@@ -168,6 +187,14 @@ class Noting:
         logger.warning("%s is left out: %s", self.what, error)
         self.failed[self.what] = str(error)
         return True
+
+
+def sample_crops(case: Case, frames: Tensor) -> list[bytes]:
+    """A few aligned crops as PNG."""
+    usable = case.talk.track.usable.nonzero()[:, 0]
+    chosen = usable[pick_moments(len(usable), SAMPLES)]
+    crops = aligned_crops(frames[chosen], rows(case.talk.track, chosen))
+    return [encode(Image.fromarray(crop.permute(1, 2, 0).numpy())) for crop in crops]
 
 
 def exhibit(case: Case, rendered: Rendered, scored: Score, method: str) -> Exhibit:

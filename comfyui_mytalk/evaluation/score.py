@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
 from ..motion.identity import IdentityExtractor, identity_tokens, mouth_opening
 from ..pipeline import TensorSource
+from .arcface import ArcFace
 from .metrics import (
     articulation_ratio,
     best_lag,
@@ -33,18 +34,30 @@ from .metrics import (
     silent_movement,
     speech_level,
 )
+from .perceptual import lpips
 from .pictures import flicker, identical_share, psnr, seam_ratio, sharpness_ratio, ssim
-from .talks import CHUNK, UNPAIRED, Case, on_motion_grid
+from .sync_score import SyncScore
+from .talks import CHUNK, UNPAIRED, Case, on_motion_grid, rows
 
 Figures = dict[str, float]
 
 
+class Sync(Protocol):
+    """A judge of lip sync: our own or a SyncNet."""
+
+    def score(self, crops: Tensor, fps: float, speech: Tensor, usable: Tensor | None = None) -> SyncScore: ...
+
+
 @dataclass(frozen=True)
 class Judges:
-    """The networks that look at results; none of them made any."""
+    """The networks that look at results; none of them made any. What is None, or off, is not measured."""
 
     landmarker: FaceLandmarker
     identity: IdentityExtractor
+    sync: Sync | None = None
+    arcface: ArcFace | None = None
+    lpips: bool = False
+    fid: bool = False
 
     def track(self, frames: Tensor, fps: float) -> FaceTrack:
         """Landmarks of `frames (f, h, w, 3)` uint8; raises InputError when no face is found."""
@@ -73,14 +86,21 @@ def score(case: Case, frames: Tensor, mask: Tensor, judges: Judges) -> Score:
 
     Raises InputError when no face is found in the frames.
     """
-    track = judges.track(frames, case.talk.fps)
+    source = case.talk.track
+    track, made = judges.track(frames, case.talk.fps), aligned_crops(frames, source)
     motion, series = score_motion(case, track)
     figures = {
-        **score_pictures(case, frames, mask),
+        **score_pictures(case, made, mask, judges.lpips),
+        "identical_outside": identical_outside(case, frames, mask),
         **motion,
-        "identity": same_person(judges.identity, track, case.talk.track),
-        "face_lost": (case.talk.track.usable & ~track.usable).float().mean().item(),
+        **score_sync(judges.sync, case, made),
+        "identity": same_person(judges.identity, track, source),
+        "face_lost": (source.usable & ~track.usable).float().mean().item(),
     }
+    if judges.arcface is not None:
+        shown = rows(source, source.usable)
+        faces = [judges.arcface.embed(pixels[source.usable], shown) for pixels in (frames, case.frames)]
+        figures["arcface"] = (faces[0] * faces[1]).sum(-1).mean().item()
     return Score({name: value for name, value in figures.items() if not isnan(value)}, series, track)
 
 
@@ -124,24 +144,27 @@ def same_person(extractor: IdentityExtractor, track: FaceTrack, source: FaceTrac
     return F.cosine_similarity(*means, dim=0).item()
 
 
-def score_pictures(case: Case, frames: Tensor, mask: Tensor) -> Figures:
-    """Picture figures in the aligned crop; against the original where it is the right answer."""
-    track = case.talk.track
-    made, truth = aligned_crops(frames, track), aligned_crops(case.frames, track)
-    rows = [compare_crops(made[p], truth[p], mask[p], case.held_out) for p in track.usable.nonzero()[:, 0].split(CHUNK)]
-    figures = {name: torch.cat([row[name] for row in rows]).mean().item() for name in rows[0]}
-    restless = [flicker(crops[track.usable], mask[track.usable]) for crops in (made, truth)]
-    identical = [
-        identical_share(
-            *(pixels[part].permute(0, 3, 1, 2) for pixels in (frames, case.frames)),
-            frame_mask(mask[part], track.transform[part], frames.shape[1:3]),
-        )
-        for part in torch.arange(len(frames)).split(CHUNK)
-    ]
-    return figures | {"flicker": restless[0] / max(restless[1], 1e-6), "identical_outside": min(identical)}
+def score_sync(judge: Sync | None, case: Case, crops: Tensor) -> Figures:
+    """What an independent judge of lip sync says of aligned `crops (f, 3, s, s)`; nothing of too short a clip."""
+    if judge is None:
+        return {}
+    found = judge.score(crops, case.talk.fps, case.speech, case.talk.track.usable)
+    figures = {"sync_confidence": found.confidence, "sync_distance": found.distance, "sync_offset": found.offset_frames}
+    return {} if isnan(found.confidence) else figures | {"in_sync": float(found.in_sync)}
 
 
-def compare_crops(made: Tensor, truth: Tensor, mask: Tensor, same_words: bool) -> dict[str, Tensor]:
+def score_pictures(case: Case, made: Tensor, mask: Tensor, with_lpips: bool = False) -> Figures:
+    """Picture figures of aligned crops `made (f, 3, s, s)` uint8; likeness where the original is the right answer."""
+    usable = case.talk.track.usable
+    truth = aligned_crops(case.frames, case.talk.track)
+    parts = usable.nonzero()[:, 0].split(CHUNK)
+    found = [compare_crops(made[p], truth[p], mask[p], case.held_out, with_lpips) for p in parts]
+    figures = {name: torch.cat([row[name] for row in found]).mean().item() for name in found[0]}
+    restless = [flicker(crops[usable], mask[usable]) for crops in (made, truth)]
+    return figures | {"flicker": restless[0] / max(restless[1], 1e-6)}
+
+
+def compare_crops(made: Tensor, truth: Tensor, mask: Tensor, same_words: bool, with_lpips: bool) -> dict[str, Tensor]:
     """Figures `(b,)` of crops `(b, 3, s, s)` uint8; likeness only where both say the same."""
     made, truth = made.float() / 255, truth.float() / 255
     top, bottom, left, right = (round(edge * CROP_SIZE) for edge in MOUTH_BOX)
@@ -150,7 +173,18 @@ def compare_crops(made: Tensor, truth: Tensor, mask: Tensor, same_words: bool) -
     if same_words:
         figures |= {"psnr": psnr(made, truth), "ssim": ssim(made, truth)}
         figures |= {"psnr_mouth": psnr(*mouth), "ssim_mouth": ssim(*mouth)}
+        figures |= {"lpips": lpips(made, truth)} if with_lpips else {}
     return figures
+
+
+def identical_outside(case: Case, frames: Tensor, mask: Tensor) -> float:
+    """The least share of identical pixels outside the mask in any stretch of `frames (f, h, w, 3)`."""
+    shares = []
+    for part in torch.arange(len(frames)).split(CHUNK):
+        region = frame_mask(mask[part], case.talk.track.transform[part], frames.shape[1:3])
+        pair = (pixels[part].permute(0, 3, 1, 2) for pixels in (frames, case.frames))
+        shares.append(identical_share(*pair, region))
+    return min(shares)
 
 
 def aligned_crops(frames: Tensor, track: FaceTrack) -> Tensor:

@@ -77,5 +77,11 @@ def summarise(per_clip: dict[str, float], clips: Sequence[str], corpora: Sequenc
     }
 
 
+def pooled(value: float) -> dict[str, Any]:
+    """A figure of all clips together, which has neither spread nor interval, in the same form."""
+    same = dict.fromkeys(("median", "mean", "mean_of_corpora"), rounded(value))
+    return same | {"iqr": [], "ci": {"median": [], "mean_of_corpora": []}, "per_corpus": {}, "per_clip": {}}
+
+
 def rounded(value: float) -> float:
     return round(float(value), DIGITS)

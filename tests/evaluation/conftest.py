@@ -41,4 +41,5 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("weights")
     save_tiny_weights(folder)
     options = {"speech-encoder": "speech", "identity": "identity", "motion": "motion", "appearance": "appearance"}
+    options["sync-judge"] = "sync_judge"
     return [f"--{option}={folder / NAMES[kind]}.safetensors" for option, kind in options.items()]

@@ -56,9 +56,9 @@ def test_the_page_stands_alone(report: Path) -> None:
 
 
 def test_shards_share_a_folder_and_a_second_run_scores_nothing_again(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clips: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["evaluate", str(clips), "-o", str(tmp_path), "--protocols=paired", "--methods=original"]
+    command = ["evaluate", str(clips), "-o", str(tmp_path), "--protocols=paired", "--methods=original", *weights]
     assert main([*command, "--shard=2/2"]) == 0
     assert not (tmp_path / "report.json").exists() and "1 clips" in capsys.readouterr().out
     (kept,) = (tmp_path / "clips").iterdir()
@@ -88,11 +88,12 @@ def test_two_runs_give_the_same_figures(report: Path, clips: Path, weights: list
     assert first == second
 
 
-def test_another_tools_videos_are_scored_beside_the_original(clips: Path, tmp_path: Path) -> None:
+def test_another_tools_videos_are_scored_beside_the_original(clips: Path, weights: list[str], tmp_path: Path) -> None:
     outputs = tmp_path / "wav2lip"
     outputs.mkdir()
     copy(clips / "actor.mp4", outputs / "actor.mp4")
-    assert main(["evaluate", str(clips), "-o", str(tmp_path / "r"), "--protocols=paired", f"--outputs={outputs}"]) == 0
+    command = ["evaluate", str(clips), "-o", str(tmp_path / "r"), "--protocols=paired", f"--outputs={outputs}"]
+    assert main([*command, *weights]) == 0
     figures = json.loads((tmp_path / "r" / "report.json").read_text())
     assert set(figures["paired"]) == {"wav2lip", ORIGINAL}
     assert figures["paired"]["wav2lip"]["psnr"]["per_clip"] == {"actor.mp4": 100}

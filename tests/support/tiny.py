@@ -15,12 +15,15 @@ from torch import Tensor
 from comfyui_mytalk.appearance.model import AppearanceModel, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.checkpoints import save_checkpoint
+from comfyui_mytalk.evaluation.sync_judge import PRESETS as JUDGES
+from comfyui_mytalk.evaluation.sync_judge import SyncJudge, judge_config
 from comfyui_mytalk.motion.identity import IdentityExtractor, identity_config
 from comfyui_mytalk.motion.model import MotionModel, Needs
 from comfyui_mytalk.motion.params import IdentityParams, MotionParams
 
 SPEECH_WIDTH = 32
 NAMES = {"speech": "speech_tiny", "identity": "identity_tiny", "motion": "motion_tiny", "appearance": "appearance_tiny"}
+NAMES["sync_judge"] = "sync_judge_tiny"
 
 
 def save_tiny_weights(folder: Path) -> None:
@@ -69,6 +72,8 @@ def save_tiny_weights(folder: Path) -> None:
             )
         )
         save(folder, "appearance", appearance, model_config(appearance.params))
+        judge = SyncJudge(JUDGES["tiny"])
+        save(folder, "sync_judge", judge, judge_config(judge.params))
 
 
 def save(folder: Path, kind: str, model: torch.nn.Module, config: dict) -> None:

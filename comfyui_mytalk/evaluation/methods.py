@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..appearance.params import AppearanceParams
 from ..appearance.render import Inputs
 from ..landmarks.track import FaceTrack
-from ..pipeline import FrameSource, Geometry, ReferenceBank, geometry, render_clip, select_references
+from ..pipeline import ReferenceBank, TensorSource, geometry, render_clip, select_references
 from ..sync import BANK, Models, SyncOptions, speak_track
 from .baselines import energy_mouth, static_mouth
 from .talks import CHUNK, RECONSTRUCTION, Case, rows
@@ -114,7 +114,7 @@ class Studio:
         turn = round(SHIFT * case.talk.fps)
         source = torch.arange(len(case.talk)).roll(-turn)
         track = rows(case.talk.track, source).replace(times=case.talk.track.times)
-        shifted = replace(case, talk=replace(case.talk, track=track), frames=case.frames[source])
+        shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
         spoken = speak_track(self.models, track, case.audio, self.options, None)
         return paint(self.models.appearance, shifted, spoken, self.options.references == "fixed")
 
@@ -125,22 +125,24 @@ def paint(model: nn.Module, case: Case, spoken: FaceTrack, fixed: bool = False) 
     Where the source is the right answer, each half of a clip takes its references from the other half: in use no frame
     is given its own picture to copy.
     """
-    track = case.talk.track
-    place = geometry(track, spoken)
+    place = geometry(case.talk.track, spoken)
     frames, masks = [], []
-    for part, allowed in folds(track, case.held_out):
-        bank = reference_bank(model, case.source, allowed, place, fixed)
-        source = type(case.source)(case.frames[part], case.talk.fps)
+    for part, allowed in folds(case.talk.track, case.held_out):
+        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0)
+        source = TensorSource(case.frames[part], case.talk.fps)
         for made, _, mask in render_clip(model, source, rows(spoken, part), place[part], bank, CHUNK):
             frames.append(made)
             masks.append(mask)
     return Rendered(torch.cat(frames), torch.cat(masks))
 
 
-def reference_bank(
-    model: nn.Module, source: FrameSource, track: FaceTrack, place: Geometry, fixed: bool
-) -> ReferenceBank:
-    return select_references(source, track, place, model.params.references if fixed else BANK, fixed)
+def reference_bank(case: Case, part: slice, allowed: FaceTrack, fixed: int) -> ReferenceBank:
+    """References of one part of a case: `fixed` of them, or a bank to retrieve from. All methods share it."""
+    key = (part.start, part.stop, fixed)
+    if key not in case.banks:
+        place = geometry(case.talk.track)
+        case.banks[key] = select_references(case.source, allowed, place, fixed or BANK, bool(fixed))
+    return case.banks[key]
 
 
 def folds(track: FaceTrack, held_out: bool) -> list[tuple[slice, FaceTrack]]:

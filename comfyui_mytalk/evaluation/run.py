@@ -26,9 +26,9 @@ from .methods import ORIGINAL, OURS, Rendered, Studio, methods_of
 from .outputs import find_output, read_output
 from .page import Exhibit, encode
 from .plot import opening_plot
-from .score import Figures, Judges, Score, aligned_crops, opening_agreement, score
+from .score import Figures, Judges, Score, opening_agreement, score
 from .sheet import contact_sheet, pick_moments
-from .talks import UNPAIRED, Case, Talk, make_case, partners, read_talk, rows
+from .talks import UNPAIRED, Case, Talk, aligned_crops, make_case, partners, read_talk, rows
 
 logger = logging.getLogger(__name__)
 LIBRARY = Path(__file__).resolve().parent.parent

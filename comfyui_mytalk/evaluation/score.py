@@ -16,7 +16,7 @@ from torch import Tensor
 from ..appearance.blend import frame_mask
 from ..appearance.references import MOUTH_BOX
 from ..errors import InputError
-from ..landmarks.align import CROP_SIZE, cut_crops
+from ..landmarks.align import CROP_SIZE
 from ..landmarks.canonical import to_canonical
 from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
@@ -36,10 +36,12 @@ from .metrics import (
 )
 from .perceptual import lpips
 from .pictures import flicker, identical_share, psnr, seam_ratio, sharpness_ratio, ssim
+from .sheet import pick_moments
 from .sync_score import SyncScore
-from .talks import CHUNK, UNPAIRED, Case, on_motion_grid, rows
+from .talks import CHUNK, UNPAIRED, Case, aligned_crops, on_motion_grid, rows
 
 Figures = dict[str, float]
+LOOKED = 25  # frames of a clip whose pictures are compared: neighbours are nearly the same evidence
 
 
 class Sync(Protocol):
@@ -87,7 +89,9 @@ def score(case: Case, frames: Tensor, mask: Tensor, judges: Judges) -> Score:
     Raises InputError when no face is found in the frames.
     """
     source = case.talk.track
-    track, made = judges.track(frames, case.talk.fps), aligned_crops(frames, source)
+    same = frames is case.frames
+    track = source if same else judges.track(frames, case.talk.fps)
+    made = case.crops if same else aligned_crops(frames, source)
     motion, series = score_motion(case, track)
     figures = {
         **score_pictures(case, made, mask, judges.lpips),
@@ -154,11 +158,13 @@ def score_sync(judge: Sync | None, case: Case, crops: Tensor) -> Figures:
 
 
 def score_pictures(case: Case, made: Tensor, mask: Tensor, with_lpips: bool = False) -> Figures:
-    """Picture figures of aligned crops `made (f, 3, s, s)` uint8; likeness where the original is the right answer."""
-    usable = case.talk.track.usable
-    truth = aligned_crops(case.frames, case.talk.track)
-    parts = usable.nonzero()[:, 0].split(CHUNK)
-    found = [compare_crops(made[p], truth[p], mask[p], case.held_out, with_lpips) for p in parts]
+    """Picture figures of aligned crops `made (f, 3, s, s)` uint8; likeness where the original is the right answer.
+
+    `LOOKED` frames spread over the clip are looked at, all of them for flicker.
+    """
+    usable, truth = case.talk.track.usable, case.crops
+    looked = usable.nonzero()[:, 0][pick_moments(int(usable.sum()), LOOKED)]
+    found = [compare_crops(made[p], truth[p], mask[p], case.held_out, with_lpips) for p in looked.split(CHUNK)]
     figures = {name: torch.cat([row[name] for row in found]).mean().item() for name in found[0]}
     restless = [flicker(crops[usable], mask[usable]) for crops in (made, truth)]
     return figures | {"flicker": restless[0] / max(restless[1], 1e-6)}
@@ -185,12 +191,3 @@ def identical_outside(case: Case, frames: Tensor, mask: Tensor) -> float:
         pair = (pixels[part].permute(0, 3, 1, 2) for pixels in (frames, case.frames))
         shares.append(identical_share(*pair, region))
     return min(shares)
-
-
-def aligned_crops(frames: Tensor, track: FaceTrack) -> Tensor:
-    """Crops `(f, 3, s, s)` uint8 of `frames (f, h, w, 3)`, placed by the source's face."""
-    crops = []
-    for part in torch.arange(len(frames)).split(CHUNK):
-        crop = cut_crops(frames[part].permute(0, 3, 1, 2).float() / 255, track.transform[part])
-        crops.append((crop * 255).round().byte())
-    return torch.cat(crops)

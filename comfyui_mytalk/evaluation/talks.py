@@ -6,7 +6,7 @@ f frames   h w picture   t motion frames at 25 fps   n points
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..landmarks.align import cut_crops
 from ..landmarks.canonical import to_canonical
 from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
 from ..motion.generate import resample
 from ..motion.params import FPS
-from ..pipeline import TensorSource
+from ..pipeline import ReferenceBank, TensorSource
 from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
 from ..video.reader import VideoReader
 from .clips import Clip
@@ -92,6 +93,7 @@ class Case:
     talk: Talk
     speaker: Talk
     frames: Tensor  # (f, h, w, 3) uint8, the source's pixels
+    banks: dict[tuple[int, int, int], ReferenceBank] = field(default_factory=dict, repr=False)
 
     @property
     def held_out(self) -> bool:
@@ -101,6 +103,11 @@ class Case:
     @property
     def source(self) -> TensorSource:
         return TensorSource(self.frames, self.talk.fps)
+
+    @cached_property
+    def crops(self) -> Tensor:
+        """The source's aligned crops `(f, 3, s, s)` uint8."""
+        return aligned_crops(self.frames, self.talk.track)
 
     @cached_property
     def audio(self) -> Audio:
@@ -118,6 +125,15 @@ def make_case(protocol: str, talk: Talk, speaker: Talk) -> Case:
     if protocol == UNPAIRED:
         talk = talk.cut(max(LEAST_FRAMES, int(speaker.seconds * talk.fps)))
     return Case(protocol, talk, speaker if protocol == UNPAIRED else talk, talk.frames())
+
+
+def aligned_crops(frames: Tensor, track: FaceTrack) -> Tensor:
+    """Crops `(f, 3, s, s)` uint8 of `frames (f, h, w, 3)`, placed by the source's face."""
+    crops = []
+    for part in torch.arange(len(frames)).split(CHUNK):
+        crop = cut_crops(frames[part].permute(0, 3, 1, 2).float() / 255, track.transform[part])
+        crops.append((crop * 255).round().byte())
+    return torch.cat(crops)
 
 
 def partners(clips: Sequence[Clip]) -> dict[str, str]:

@@ -12,13 +12,14 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.clips import Clip
 from comfyui_mytalk.evaluation.methods import folds
 from comfyui_mytalk.evaluation.outputs import find_output, read_output
-from comfyui_mytalk.evaluation.score import aligned_crops, identical_outside, score_motion, score_pictures
+from comfyui_mytalk.evaluation.score import identical_outside, score_motion, score_pictures
 from comfyui_mytalk.evaluation.talks import (
     PAIRED,
     RECONSTRUCTION,
     UNPAIRED,
     Case,
     Talk,
+    aligned_crops,
     make_case,
     on_motion_grid,
     partners,

@@ -17,6 +17,8 @@ MODELS = {
     "identity": "Identity extractor in models/mytalk or shipped. Must be the one that the motion model was trained "
     "with. Default: identity_small.",
     "motion": "Motion model in models/mytalk or shipped. It decides how the mouth moves. Default: motion_small.",
+    "sync_judge": "Network that judges lip sync, in models/mytalk or shipped; it made nothing that it judges. "
+    "Default: sync_judge_small.",
     "appearance": "Appearance model in models/mytalk or shipped. It decides how lips and teeth look. "
     "Default: appearance_small.",
 }

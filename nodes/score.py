@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..comfyui_mytalk.evaluation.live import as_text, score_result
 from ..comfyui_mytalk.evaluation.score import Judges
+from ..comfyui_mytalk.evaluation.sync_judge import load_sync_judge
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import load_identity
 from .extract_dense_landmarks import WEIGHTS, load_landmarker
@@ -49,6 +50,7 @@ class Score(io.ComfyNode):
                     "figures say how near the result is. Default: off.",
                 ),
                 model_input("identity", "identity_model"),
+                model_input("sync_judge", "sync_judge"),
             ],
             outputs=[
                 io.Image.Output(display_name="plot", tooltip="Mouth opening over time, result red, source black."),
@@ -58,8 +60,8 @@ class Score(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, identity_model: str | None = None) -> bool | str:
-        return missing_models(face=WEIGHTS, identity=identity_model)
+    def validate_inputs(cls, identity_model: str | None = None, sync_judge: str | None = None) -> bool | str:
+        return missing_models(face=WEIGHTS, identity=identity_model, sync_judge=sync_judge)
 
     @classmethod
     def execute(
@@ -71,11 +73,13 @@ class Score(io.ComfyNode):
         fps: float,
         same_words: bool,
         identity_model: str,
+        sync_judge: str,
     ) -> io.NodeOutput:
         made, original = read_images(frames, "frames"), read_images(source, "source")
         check_frames(original, track, "source")
         speech = read_audio(audio)
-        judges = Judges(load_landmarker(), network("identity", identity_model, load_identity))
+        identity = network("identity", identity_model, load_identity)
+        judges = Judges(load_landmarker(), identity, network("sync_judge", sync_judge, load_sync_judge))
         figures, plot = score_result(made[..., :3], original[..., :3], track, speech, fps, judges, same_words)
         picture = torch.from_numpy(np.asarray(plot).copy()).float()[None] / 255
         return io.NodeOutput(to_host(picture), as_text(figures), json.dumps(figures))

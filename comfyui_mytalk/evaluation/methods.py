@@ -19,7 +19,7 @@ from ..landmarks.track import FaceTrack
 from ..pipeline import ReferenceBank, TensorSource, geometry, render_clip, select_references
 from ..sync import BANK, Models, SyncOptions, speak_track
 from .baselines import energy_mouth, static_mouth
-from .talks import CHUNK, RECONSTRUCTION, Case, rows
+from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, rows
 
 logger = logging.getLogger(__name__)
 OURS, ORIGINAL = "mytalk", "original"
@@ -52,9 +52,13 @@ SAID = {
 
 
 def methods_of(protocol: str) -> list[str]:
-    """Methods that make sense in a protocol: reconstruction is given the movement."""
-    given = protocol == RECONSTRUCTION
-    return [name for name, method in METHODS.items() if not given or method.movement in ("speech", "")]
+    """Methods that say something in a protocol: reconstruction is given the movement, and unpaired there is no picture
+    to compare another painter's with."""
+    if protocol == RECONSTRUCTION:
+        return [name for name, method in METHODS.items() if method.movement in ("speech", "")]
+    if protocol == UNPAIRED:
+        return [name for name, m in METHODS.items() if m.movement != "speech" or m.painter == "network"]
+    return list(METHODS)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def report(clips: Path, weights: list[str], tmp_path_factory: pytest.TempPathFac
 
 def test_every_protocol_and_method_is_scored(report: Path) -> None:
     figures = json.loads((report / "report.json").read_text())
-    assert set(figures["paired"]) == set(figures["unpaired"]) == set(METHODS)
+    assert set(figures["paired"]) == set(METHODS)
+    assert set(figures["unpaired"]) == {OURS, ORIGINAL, "static mouth", "audio energy"}
     assert set(figures["reconstruction"]) == {OURS, ORIGINAL, "nearest frame", "landmark warp"}
     assert figures["failed"] == {}
     assert set(figures["paired"][OURS]["psnr"]["per_clip"]) == {"actor.mp4", "mirrored.mp4"}

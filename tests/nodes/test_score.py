@@ -11,7 +11,9 @@ def score(host, clip, frames, **more):
     from tiny import NAMES
 
     given = {"source": clip.images, "track": clip.track, "audio": clip.audio, "fps": clip.fps}
-    return host.run("MyTalkScore", frames=frames, identity_model=NAMES["identity"], **given, **more)
+    return host.run(
+        "MyTalkScore", frames=frames, identity_model=NAMES["identity"], sync_judge=NAMES["sync_judge"], **given, **more
+    )
 
 
 def test_the_source_itself_is_all_leak_and_no_loss(host, clip) -> None:

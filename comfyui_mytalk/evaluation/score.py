@@ -41,7 +41,7 @@ from .sync_score import SyncScore
 from .talks import CHUNK, UNPAIRED, Case, aligned_crops, on_motion_grid, rows
 
 Figures = dict[str, float]
-LOOKED = 25  # frames of a clip whose pictures are compared: neighbours are nearly the same evidence
+LOOKED = 10  # frames of a clip whose pictures are compared: neighbours are nearly the same evidence, and SSIM is slow
 
 
 class Sync(Protocol):

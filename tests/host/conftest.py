@@ -15,6 +15,8 @@ FILES = {
     "LoadAudio": ("audio", "speech.wav"),
     "LoadImage": ("image", "portrait.png"),
 }
+TIMES = {"MyTalkLoadSpeech": ("start", "duration"), "EmptyAudio": ("duration",)}
+DEMO_SPEECH, SPEECH = 5.6, 1.0  # seconds of the demo's speech and of ours
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,8 @@ def graph(server: Any) -> Any:
             kind, inputs = node["class_type"], node["inputs"]
             if kind in FILES and not (server.base / "input" / inputs[FILES[kind][0]]).exists():
                 inputs[FILES[kind][0]] = FILES[kind][1]
+            for key in TIMES.get(kind, ()):
+                inputs[key] *= SPEECH / DEMO_SPEECH
             for key, value in inputs.items():
                 if isinstance(value, str) and kind.startswith("MyTalk"):
                     inputs[key] = weights.get(value, value)

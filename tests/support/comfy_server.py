@@ -52,6 +52,7 @@ class Server:
         self.base, self.log, self.url = base, base / "host.log", f"http://127.0.0.1:{self.port}"
         command = [os.environ.get("COMFYUI_PYTHON", sys.executable), "main.py", "--cpu", "--disable-auto-launch"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
+        command += ["--cache-classic"]  # newer hosts keep old results until memory is short, which looks like a leak
         command += ["--database-url", f"sqlite:///{base}/user/comfyui.db"]
         if (base / "extra.yaml").exists():
             command += ["--extra-model-paths-config", str(base / "extra.yaml")]

@@ -28,9 +28,9 @@ def lacking(prompt: dict[str, Any], infos: dict[str, dict]) -> dict[str, set[str
     for key, node in prompt.items():
         groups = infos[node["class_type"]]["input"]
         for name, (kind, *options) in {**groups.get("required", {}), **groups.get("optional", {})}.items():
-            offered = kind if isinstance(kind, list) else (options[0] if options else {}).get("options")
+            offered = options[0].get("options") if kind == "COMBO" else kind
             value = node["inputs"].get(name)
-            if offered is not None and isinstance(value, str) and value not in offered:
+            if isinstance(offered, list) and isinstance(value, str) and value not in offered:
                 found.setdefault(key, set()).add(name)
     return found
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE = 300_000  # milliseconds for anything the frontend does; only a hang takes that long
+PATIENCE = 600_000  # milliseconds for anything the frontend does; only a hang takes that long
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=512, help="motion frames in a batch")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row, which are averaged")
+    parser.add_argument("--every", type=int, default=1, help="measure on every so many clips")
     parser.add_argument("--cache", default="runs/features", help="where speech features are kept")
     parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
     given = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as run:
                 row = argparse.Namespace(**vars(args) | {"seed": seed, "run": run} | changes)
                 model = motion.train_on(takes, val, row, Needs(), extractor)
-            found = validate(model, motion.person_of(row, extractor), val, extractor)
+            found = validate(model, motion.person_of(row, extractor), val[:: given.every], extractor, steps=6)
             sums = {figure: total + found[figure] / given.seeds for figure, total in sums.items()}
         print(f"| {name} | " + " | ".join(f"{sums[figure]:.3f}" for figure in FIGURES) + " |", flush=True)
 

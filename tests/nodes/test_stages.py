@@ -84,11 +84,11 @@ def test_motion_that_does_not_fit_is_sampled_in_fewer_windows(host, clip, monkey
     module = host.module("nodes.landmark_diffusion_sampler")
     speak, asked = module.speak, []
 
-    def run(model: Any, track: Any, features: Any, identity: Any, options: Any, progress: Any) -> Any:
+    def run(model: Any, track: Any, features: Any, identity: Any, options: Any, *others: Any) -> Any:
         asked.append(options.window_batch)
         if options.window_batch > 2:
             raise host.management.OOM_EXCEPTION("too many")
-        return speak(model, track, features, identity, options, progress)
+        return speak(model, track, features, identity, options, *others)
 
     monkeypatch.setattr(module, "speak", run)
     sampled = {"speech_features": clip.features, "track": clip.track, "identity": clip.identity}

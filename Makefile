@@ -27,7 +27,7 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	@mkdir -p out
-	$(RUN) -m comfyui_mytalk sync demo/actor.mp4 demo/speech.wav -o out/demo.mp4 --seed 2 --strength 1.5
+	$(RUN) -m comfyui_mytalk sync demo/actor.mp4 demo/speech.wav -o out/demo.mp4
 	$(RUN) -m scripts.contact_sheet demo/actor.mp4 out/demo.mp4 -o out/contact_sheet.png
 	@echo "look at out/demo.mp4 and out/contact_sheet.png"
 

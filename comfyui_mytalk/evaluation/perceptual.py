@@ -44,7 +44,7 @@ def available_fid(weights: str | Path | None = None) -> str | None:
 def _reason(metric: str, packages: tuple[str, ...], weights: Path) -> str | None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        return f"no {metric}: {' and '.join(missing)} not installed (pip install mytalk[eval])"
+        return f"no {metric}: {' and '.join(missing)} not installed (pip install mytalk[perceptual])"
     if not weights.is_file():
         return f"no {metric}: its network is not at {weights}, and nothing is downloaded"
     return None

@@ -92,10 +92,14 @@ class Run:
         return self.outputs.name if self.outputs else OURS
 
     def kept(self, clip: Clip) -> Path:
-        """Where a clip's result is kept. With other settings, clips or code it has another name."""
+        """Where a clip's result is kept. With other settings, clips, videos of the other tool or code it has another
+        name."""
         paths = {c.name: c.path for c in self.clips}
-        pair = [name for name in (clip.name, partners(self.clips).get(clip.name)) if name is not None]
-        files = [(name, paths[name].stat().st_size, paths[name].stat().st_mtime_ns) for name in pair]
+        partner = partners(self.clips).get(clip.name)
+        used = [clip.path, *([paths[partner]] if partner else [])]
+        if self.outputs is not None:
+            used += filter(None, (find_output(self.outputs, protocol, clip) for protocol in self.protocols))
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in used]
         key = json.dumps([self.settings, files, source_hash()], sort_keys=True, default=str)
         return self.folder / "clips" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 

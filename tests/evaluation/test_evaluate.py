@@ -99,6 +99,10 @@ def test_another_tools_videos_are_scored_beside_the_original(clips: Path, weight
     assert set(figures["paired"]) == {"wav2lip", ORIGINAL}
     assert figures["paired"]["wav2lip"]["psnr"]["per_clip"] == {"actor.mp4": 100}
     assert list(figures["failed"]) == ["mirrored.mp4, paired, wav2lip"]
+    copy(clips / "mirrored.mp4", outputs / "actor.mp4")  # made anew under the same name: nothing kept may be reused
+    assert main([*command, *weights]) == 0
+    figures = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert figures["paired"]["wav2lip"]["psnr"]["per_clip"]["actor.mp4"] < 40
 
 
 def test_a_folder_of_silent_clips_is_bad_input(

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from comfyui_mytalk.evaluation.metrics import correlation, lip_distance, silence, speech_level
 from comfyui_mytalk.landmarks.sets import landmark_set
-from comfyui_mytalk.motion.edit import match_range
+from comfyui_mytalk.motion.edit import manner_of, match_manner
 from comfyui_mytalk.motion.generate import MotionOptions
-from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening
+from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening, resting_frames
 from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.clips import read_clips
@@ -70,11 +70,15 @@ def baselines(take: Take, loudness: Tensor, ridge: tuple[Tensor, Tensor]) -> dic
     }
 
 
-def own_range(landmarks: Tensor, take: Take) -> Tensor:
-    """The generated face `(t, 478, 2)` opening as far as the person does, as `speak` makes it."""
-    lower = landmark_set("generated")
-    rest, spread = take.landmarks[take.rest][:, lower].mean(0), mouth_opening(take.landmarks).std(correction=0).item()
-    return full_face(take, match_range(landmarks[:, lower], rest, spread))
+def own_manner(landmarks: Tensor, take: Take) -> Tensor:
+    """The generated face `(t, 478, 2)` moving in the person's manner, as `speak` makes it.
+
+    Each half of the clip shows the manner for the other: in use the words are others than the clip's.
+    """
+    lower, half = landmarks[:, landmark_set("generated")], len(take) // 2
+    parts = take.landmarks[:half], take.landmarks[half:]
+    shown = [manner_of(part, resting_frames(part, torch.ones(len(part), dtype=torch.bool))) for part in parts]
+    return full_face(take, torch.cat([match_manner(lower, shown[1])[:half], match_manner(lower, shown[0])[half:]]))
 
 
 def figures_of(
@@ -85,9 +89,9 @@ def figures_of(
     made = generate_take(model, extractor, take, options, upper=upper)
     silent = silence(speech_level(sound, len(take)))
     figures = measure(made, take, silent)
-    ranged = measure(own_range(made, take), take, silent)
-    figures |= {f"{name}_own_range": ranged[name] for name in ("articulation", "jerk", "lmd", "closure", "silence")}
-    figures["same_person"] = same_person(extractor, own_range(made, take), take)
+    ranged = measure(own_manner(made, take), take, silent)
+    figures |= {f"{name}_own_manner": ranged[name] for name in ("articulation", "jerk", "lmd", "closure", "silence")}
+    figures["same_person"] = same_person(extractor, own_manner(made, take), take)
     foreign = fit_features(other.features, len(take))
     for name, changed in (("shuffled", {"features": foreign, "upper": upper}), ("true_upper", {})):
         figures[name] = correlation(mouth_opening(generate_take(model, extractor, take, options, **changed)), truth)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from ..speech.audio import SPEECH_RATE
 from ..speech.features import normalise_loudness
-from .identity import INNER_LIPS, TOKENS, resting_frames
+from .identity import INNER_LIPS, TOKENS, mouth_opening, resting_frames
 
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
@@ -35,7 +35,10 @@ GATE_RATE = 100  # Hz at which silence is looked for
 GATE_KNEE = 6.0  # dB around the threshold in which the mouth goes from rest to speech
 GATE_HOLD = 0.12  # seconds: lips part before the sound begins, and close after it ends
 TALKING = 0.08  # deviation of the opening, centimetres, of a mouth that says something
-LEAST_GAIN, MOST_GAIN = 0.7, 1.6  # limits of what `match_range` may do to the motion
+LEAST_GAIN, MOST_GAIN = 0.7, 1.6  # limits of what `match_manner` may do to the motion's range
+PARTED = 0.25  # opening, centimetres, of lips that are apart whatever the detector's scatter
+LEAST_PARTED = 12  # frames with parted lips that show how somebody's open mouth looks
+MOST_SHIFT = 0.6  # mean distance, centimetres, by which `match_manner` may move an open mouth
 GATE_SMOOTHING = 0.05  # seconds, sigma: nobody shuts the mouth within a frame
 
 
@@ -140,18 +143,57 @@ def part_lips(lower: Tensor) -> Tensor:
     return lower
 
 
-def match_range(lower: Tensor, rest: Tensor, spread: float) -> Tensor:
-    """Scale generated `lower (t, 180, 2)` about `rest (180, 2)` until the opening's deviation is `spread`, centimetres.
-
-    People differ in how far they open their mouths more than a model can tell from a voice; their own clip shows it.
-    A clip in which nobody talks shows nothing, and the gain has limits: both keep the model's own range.
+class Manner(NamedTuple):
+    """How a person holds the mouth, pose taken out, centimetres: resting lower faces `rest (r, 180, 2)`, the `spread`
+    (deviation) of the opening, and the mean lower face `parted (180, 2)` of an open mouth, None where it hardly opens.
     """
-    points = landmark_set("generated").tolist()
-    top, bottom = (points.index(point) for point in INNER_LIPS)
-    own = (lower[:, top] - lower[:, bottom]).norm(dim=-1).std(correction=0).item()
+
+    rest: Tensor
+    spread: float
+    parted: Tensor | None
+
+
+def manner(track: FaceTrack) -> Manner:
+    """What a clip shows of its person's manner; raises InputError when no frame is usable."""
+    canonical = to_canonical(track.points, track.pose)
+    return manner_of(canonical[track.usable], resting_frames(canonical[track.usable], track.usable[track.usable]))
+
+
+def manner_of(canonical: Tensor, rest: Tensor) -> Manner:
+    """The manner of pose-free landmarks `(f, 478, 2 or 3)`, whose frames `rest (r,)` show a resting mouth."""
+    lower, opening = canonical[:, landmark_set("generated"), :2], mouth_opening(canonical)
+    parted = lower[opening > PARTED].mean(0) if (opening > PARTED).sum() >= LEAST_PARTED else None
+    return Manner(lower[rest], opening.std(correction=0).item(), parted)
+
+
+def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor:
+    """Generated `lower (t, 180, 2)` as this person would move: opening as far, and shaped alike when open.
+
+    People differ in how far they open their mouths, and how, more than a model can tell from a voice; their own clip
+    shows it. The motion is scaled about rest until its opening deviates by `strength * person.spread`; then its open
+    mouths are shifted until their mean is the person's own, a half-open mouth in proportion and a closed one not at
+    all. A clip in which nobody talks shows nothing, and both changes have limits.
+    """
+    rest, spread = person.rest.mean(0), strength * person.spread
+    own = inner_distance(lower).std(correction=0).item()
     if min(own, spread) < TALKING:
         return lower
-    return part_lips(rest + min(max(spread / own, LEAST_GAIN), MOST_GAIN) * (lower - rest))
+    lower = rest + min(max(spread / own, LEAST_GAIN), MOST_GAIN) * (lower - rest)
+    opening = inner_distance(lower)
+    parted = opening > PARTED
+    if person.parted is not None and parted.sum() >= LEAST_PARTED:
+        shift = rest + strength * (person.parted - rest) - lower[parted].mean(0)
+        shift = shift * min(1.0, MOST_SHIFT / shift.norm(dim=-1).mean().item())
+        share = (opening / opening[parted].mean()).clamp(max=1)
+        lower = lower + share[:, None, None] * shift
+    return part_lips(lower)
+
+
+def inner_distance(lower: Tensor) -> Tensor:
+    """Mouth opening `(t,)` of generated points `(t, 180, 2)`, centimetres."""
+    points = landmark_set("generated").tolist()
+    top, bottom = (points.index(point) for point in INNER_LIPS)
+    return (lower[:, top] - lower[:, bottom]).norm(dim=-1)
 
 
 def lower_face(track: FaceTrack) -> Tensor:

@@ -19,8 +19,7 @@ from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
-from .edit import match_range, part_lips
-from .identity import TOKENS, mouth_opening, resting_frames
+from .edit import manner, match_manner, part_lips
 from .model import MotionModel
 from .params import FPS
 from .windows import cut_windows, fuse_windows, in_batches, window_starts
@@ -40,7 +39,7 @@ class MotionOptions:
     steps: of the sampler. sampler: `ddim`, or `ddpm` for ancestral sampling. eta: noise added back by DDIM, 0..1.
     guidance: weight of the speech against no speech, 1 is off. variation: size of the starting noise; below 1 the
     motion is nearer to what is most likely for the speech. match_range: open the mouth as far as the person does in
-    the clip (`speak` only), so far as the clip shows them talking.
+    the clip, and as they shape it (`speak` only), so far as the clip shows them talking; see `match_manner`.
     """
 
     steps: int = 10
@@ -179,13 +178,6 @@ def fit_length(features: Tensor, times: Tensor) -> Tensor:
     return torch.cat([features, features[-1:].expand(max(0, wanted - len(features)), -1)])[:wanted]
 
 
-def manner(track: FaceTrack) -> tuple[Tensor, float]:
-    """How a person holds the mouth: resting lower faces `(r, 180, 2)` and the opening's deviation, centimetres."""
-    canonical = to_canonical(track.points, track.pose)
-    rest = canonical[resting_frames(canonical, track.usable, TOKENS)][:, landmark_set("generated"), :2]
-    return rest, mouth_opening(canonical[track.usable]).std(correction=0).item()
-
-
 def speak(
     model: MotionModel,
     track: FaceTrack,
@@ -207,12 +199,12 @@ def speak(
     canonical = to_canonical(track.points, pose)
     features = fit_length(features, times)
     lower, upper = landmark_set("generated"), landmark_set("prefix")
-    rest, spread = manner(track if style is None else style)
+    person = manner(track if style is None else style)
     grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
     given = resample(canonical[usable][:, upper, :2], times[usable], grid)
-    motion = generate_motion(model, features, given, identity, rest, options, progress)
+    motion = generate_motion(model, features, given, identity, person.rest, options, progress)
     if options.match_range:
-        motion = match_range(motion, rest.mean(0), options.strength * spread)
+        motion = match_manner(motion, person, options.strength)
     motion = resample(motion, grid, times)
     depth = canonical[usable][:, lower, 2]
     depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)

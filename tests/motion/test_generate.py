@@ -12,7 +12,7 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
-from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, match_range, part_lips
+from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, Manner, match_manner, part_lips
 from comfyui_mytalk.motion.generate import (
     MotionOptions,
     fit_length,
@@ -213,9 +213,31 @@ def test_the_mouth_opens_as_far_as_the_person_does() -> None:
     def spread(face: Tensor) -> float:
         return (face[:, points.index(13)] - face[:, points.index(14)]).norm(dim=-1).std(correction=0).item()
 
-    assert spread(match_range(lower, closed, 1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
-    assert spread(match_range(lower, closed, 9.0)) < 2 * spread(lower), "within limits"
-    assert torch.equal(match_range(lower, closed, 0.01), lower), "a person who does not talk shows no range"
+    def matched(range_: float) -> Tensor:
+        return match_manner(lower, Manner(closed[None], range_, None))
+
+    assert spread(matched(1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
+    assert spread(matched(9.0)) < 2 * spread(lower), "within limits"
+    assert torch.equal(matched(0.01), lower), "a person who does not talk shows no range"
+
+
+def test_an_open_mouth_has_the_persons_shape_and_a_closed_one_stays_closed() -> None:
+    points, closed = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
+    upper, under = points.index(13), points.index(14)
+    closed[under] = closed[upper]
+    lower = closed.repeat(60, 1, 1)
+    lower[:, under, 1] -= (0.8 * torch.sin(torch.arange(60) / 3)).clamp(min=0)
+    opening = lower[:, upper, 1] - lower[:, under, 1]
+    parted = lower[opening > 0.25].mean(0)
+    parted[:, 0] *= 1.05  # a wider mouth
+    spread = opening.std(correction=0).item()
+    matched = match_manner(lower, Manner(closed[None], spread, parted))
+    shut = opening == 0
+    assert torch.equal(matched[shut], lower[shut])
+    before, after = ((face[opening > 0.25].mean(0) - parted).norm(dim=-1).mean() for face in (lower, matched))
+    assert after < 0.35 * before
+    far = match_manner(lower, Manner(closed[None], spread, parted + 5.0))
+    assert (far - lower).norm(dim=-1).mean(-1).max() < 0.7, "within limits"
 
 
 def test_a_clip_of_another_mood_gives_its_resting_mouth(model: MotionModel, extractor: IdentityExtractor) -> None:

@@ -24,10 +24,17 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
-    """`auto` is bfloat16 on CUDA hardware that has it, else float32: half precision on a CPU is often slower."""
+    """`auto` is bfloat16 where the hardware multiplies matrices of it, else float32: emulated it would be slower."""
     if name == "auto":
-        bf16 = device is not None and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if bf16 else torch.float32
+        return torch.bfloat16 if device is not None and multiplies_bfloat16(device) else torch.float32
     if name not in DTYPES:
         raise InputError(f"got dtype {name!r}, expected auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has units for bfloat16 matrices: CUDA hardware since Ampere, Intel CPUs with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we run on
+    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))

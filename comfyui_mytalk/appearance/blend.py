@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import apply_transform, invert, sample_affine
+from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
 RING_OUTSIDE = 6  # pixels of a 256 crop beyond the mask that count as well
@@ -69,9 +69,7 @@ def _ring(mask: Tensor) -> Tensor:
     """Weights `(f, 1, s, s)` of the ring on which colours are compared."""
     reach = max(1, round(RING_OUTSIDE * mask.shape[-1] / 256))
     touched = (mask > RING[0]).to(mask.dtype)
-    near = F.max_pool2d(touched, (2 * reach + 1, 1), 1, (reach, 0))
-    near = F.max_pool2d(near, (1, 2 * reach + 1), 1, (0, reach))
-    return near * (mask < RING[1])
+    return dilate(touched, reach) * (mask < RING[1])
 
 
 def _plane(like: Tensor) -> Tensor:

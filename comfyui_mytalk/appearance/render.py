@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.drawing import render_landmarks
+from .mask import dilate
 from .model import AppearanceModel
 from .params import AppearanceParams
 from .warp import align_references
@@ -53,12 +53,6 @@ def model_inputs(
     else:
         shown = (references.images * references.masks if p.masked_references else references.images)[window]
     return Inputs((crops * (1 - mask))[window], drawing[window], shown)
-
-
-def dilate(mask: Tensor, radius: int) -> Tensor:
-    """Grow `mask (b, 1, s, s)` by a square of `radius` pixels, one axis at a time."""
-    mask = F.max_pool2d(mask, (2 * radius + 1, 1), 1, (radius, 0))
-    return F.max_pool2d(mask, (1, 2 * radius + 1), 1, (0, radius))
 
 
 def window_mask(p: AppearanceParams, mask: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Graph(nn.Module):
                 return x * inputs[1]
             case "max_pool":
                 size, stride = operation["size"], operation["stride"]
-                return F.max_pool2d(pad_same(x, size, operation, -math.inf), size, stride)
+                return F.max_pool2d(pad_by(x, same_padding(x, size, operation), -math.inf), size, stride)
             case "pad":
                 return F.pad(x, (0, 0, 0, 0, 0, operation["channels"]))
             case "reshape":
@@ -90,20 +90,29 @@ def activate(x: Tensor, name: str | None) -> Tensor:
 
 def convolve(operation: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     groups = weight.shape[0] if operation["kind"] == "depthwise" else 1
-    return F.conv2d(pad_same(x, weight.shape[-2:], operation), weight, bias, operation["stride"], groups=groups)
+    down, right = same_padding(x, weight.shape[-2:], operation)
+    if down % 2 == right % 2 == 0:  # the convolution pads by itself, without a copy of the whole map
+        return F.conv2d(x, weight, bias, operation["stride"], (down // 2, right // 2), groups=groups)
+    return F.conv2d(pad_by(x, (down, right), 0.0), weight, bias, operation["stride"], groups=groups)
 
 
-def pad_same(x: Tensor, size: Any, operation: dict[str, Any], value: float = 0.0) -> Tensor:
-    """TensorFlow's "same" padding, which puts the odd pixel at the bottom and right."""
+def same_padding(x: Tensor, size: Any, operation: dict[str, Any]) -> tuple[int, int]:
+    """Rows and columns that TensorFlow's "same" padding adds."""
     if not operation["same"]:
-        return x
-    pad = [
+        return 0, 0
+    rows, columns = (
         max((math.ceil(extent / stride) - 1) * stride + kernel - extent, 0)
         for extent, kernel, stride in zip(x.shape[-2:], size, operation["stride"], strict=True)
-    ]
-    if not any(pad):
+    )
+    return rows, columns
+
+
+def pad_by(x: Tensor, extra: tuple[int, int], value: float) -> Tensor:
+    """`extra` rows and columns around `x (b, c, h, w)`, the odd one at the bottom and right as TensorFlow has it."""
+    if not any(extra):
         return x
-    return F.pad(x, (pad[1] // 2, pad[1] - pad[1] // 2, pad[0] // 2, pad[0] - pad[0] // 2), value=value)
+    rows, columns = extra
+    return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=value)
 
 
 def as_last(x: Tensor) -> Tensor:

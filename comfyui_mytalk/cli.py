@@ -159,6 +159,7 @@ def _add_sync(commands: Any) -> None:
         help="mouths shown to the picture network: retrieved per frame, or the paper's three (default %(default)s)",
     )
     add("--reference-video", type=Path, metavar="VIDEO", help="take lips and teeth from this video instead")
+    add("--style-video", type=Path, metavar="VIDEO", help="hold and open the mouth as this actor does in this video")
     add(
         "--tune", type=whole_number(0), default=0, metavar="N", help="first N steps of tuning on this actor (default 0)"
     )

@@ -49,8 +49,9 @@ class SyncOptions:
 
     `silence_gate`: how far the mouth rests where the speech is silent, 0..1.
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
-    from `reference_video` when given, whose lips and teeth then show. `tune`: steps of actor tuning before the
-    pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
+    from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
+    in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `tune`: steps of actor
+    tuning before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 
     seed: int = 0
@@ -61,6 +62,7 @@ class SyncOptions:
     length_mode: str = "auto"
     references: str = "retrieved"
     reference_video: str | Path | None = None
+    style_video: str | Path | None = None
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
@@ -129,6 +131,7 @@ def sync_video(
     choice, out = parse_choice(options.face), check_output(out, SUFFIXES)
     reader = VideoReader(video, options.start, options.duration)
     shown = reader if options.reference_video is None else VideoReader(options.reference_video)
+    mood = None if options.style_video is None else VideoReader(options.style_video)
     audio = read_audio(speech)
     fit_frames(reader.info.frames, float(reader.info.fps), audio.duration, options.length_mode)
     models, watch = load_models(options), Stopwatch()
@@ -140,7 +143,8 @@ def sync_video(
     track, original = fit_track(track, index, source.times), track
     audio = fit_audio(audio, float(source.times[-1]) + 1 / float(reader.info.fps))
     with watch.stage("motion"):
-        spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"))
+        style = None if mood is None else track_faces(mood.chunks(CHUNK), models.landmarker)
+        spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"), style)
     with watch.stage("references"):
         face = original if shown is reader else track_faces(shown.chunks(CHUNK), models.landmarker)
         bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"))
@@ -181,17 +185,25 @@ def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
 
 
 def speak_track(
-    models: Models, track: FaceTrack, audio: Audio, options: SyncOptions, progress: Callable[[int, int], None] | None
+    models: Models,
+    track: FaceTrack,
+    audio: Audio,
+    options: SyncOptions,
+    progress: Callable[[int, int], None] | None = None,
+    style: FaceTrack | None = None,
 ) -> FaceTrack:
-    """Speech features, identity and motion: the track with a lower face that speaks `audio` and rests in pauses."""
+    """Speech features, identity and motion: the track with a lower face that speaks `audio` and rests in pauses.
+
+    `style` is another clip of the same person, whose manner is taken.
+    """
     speech = speech_16k(audio)
     with torch.inference_mode():
         features = models.speech(speech)
-    tokens = identity_tokens(models.identity, track)
+    tokens = identity_tokens(models.identity, track if style is None else style)
     motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
-    spoken = speak(models.motion, track, features, tokens, motion, progress)
+    spoken = speak(models.motion, track, features, tokens, motion, progress, style)
     edit = MotionEdit(gate=options.silence_gate, threshold=SILENCE)
-    return edit_motion(track, spoken, edit, speech)
+    return edit_motion(track, spoken, edit, speech, style)
 
 
 def report(

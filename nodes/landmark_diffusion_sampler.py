@@ -51,8 +51,8 @@ class LandmarkDiffusionSampler(io.ComfyNode):
                     "match_range",
                     optional=True,
                     default=MotionOptions.match_range,
-                    tooltip="Open the mouth as far as the person does in the clip. Off: as far as the model finds "
-                    "likely for the voice. Default: on.",
+                    tooltip="Open the mouth as far as the person does in the clip, and in the same shape. Off: as the "
+                    "model finds likely for the voice. Default: on.",
                 ),
                 field(
                     Track,

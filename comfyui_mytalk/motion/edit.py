@@ -67,17 +67,24 @@ class MotionEdit:
             raise InputError(f"got blend {self.blend:g} and gate {self.gate:g}, expected 0 to 1")
 
 
-def edit_motion(source: FaceTrack, spoken: FaceTrack, edit: MotionEdit, speech: Tensor | None = None) -> FaceTrack:
+def edit_motion(
+    source: FaceTrack,
+    spoken: FaceTrack,
+    edit: MotionEdit,
+    speech: Tensor | None = None,
+    style: FaceTrack | None = None,
+) -> FaceTrack:
     """`spoken` with its mouth changed: `source` is the same clip as filmed, `speech (s,)` what the gate listens to.
 
-    Raises InputError when the tracks differ in length, or when no frame is usable.
+    The mouth rests as in `style`, another clip of the person, if given. Raises InputError when the tracks differ in
+    length, or when no frame is usable.
     """
     if len(source) != len(spoken):
         raise InputError(f"got tracks of {len(source)} and {len(spoken)} frames, expected two of the same clip")
     gated = edit.gate > 0 and speech is not None
     if not gated and (edit.strength, edit.smoothing, edit.blend) == (1, 0, 1):
         return spoken
-    rest, lower = resting_mouth(source), lower_face(spoken)
+    rest, lower = resting_mouth(source if style is None else style), lower_face(spoken)
     share = torch.full((len(spoken),), edit.strength)
     if gated:
         active = speech_activity(speech, spoken.times - spoken.times[0], edit.threshold)

@@ -73,6 +73,7 @@ MISTAKES = {
     "missing tuning": (["video", "speech", "-o", "out", "--tuned", "other"], "not found"),
     "tuning of another kind": (["video", "speech", "-o", "out", "--tuned", "identity_small"], "expected tuned weights"),
     "no such reference video": (["video", "speech", "-o", "out", "--reference-video", "none"], "there is no file"),
+    "no such style video": (["video", "speech", "-o", "out", "--style-video", "none"], "there is no file"),
     "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
     "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
     "no such face": (["video", "speech", "-o", "out", "--face", "mine"], "mine"),

@@ -116,6 +116,15 @@ def test_gate_rests_the_mouth_where_it_is_silent(source: FaceTrack, spoken: Face
     torch.testing.assert_close(half[45:68] - rest, (opening(spoken)[45:68] - rest) / 2, atol=0.02, rtol=0)
 
 
+def test_at_rest_the_mouth_is_that_of_the_style_clip(source: FaceTrack, spoken: FaceTrack) -> None:
+    shifted = source.points.clone()
+    shifted[:, landmark_set("generated"), 0] += 5.0
+    style = source.replace(points=shifted)
+    edited = edit_motion(source, spoken, MotionEdit(strength=0.0), style=style)
+    mouth = resting_mouth(style)[:, :2].expand(len(source), -1, -1)
+    torch.testing.assert_close(lower_face(edited)[..., :2], mouth, atol=2e-2, rtol=0)
+
+
 def resting_points(track: FaceTrack) -> Tensor:
     points = to_canonical(track.points, track.pose)[:1].clone()
     points[:, landmark_set("generated")] = resting_mouth(track)

@@ -119,7 +119,7 @@ class Run:
     def score_clip(self, clip: Clip) -> ClipResult:
         result = ClipResult()
         with Noting(result.failed, clip.name):
-            for case in self.cases(clip):
+            for case in self.cases(clip, result):
                 for method, rendered in self.videos(clip, case, result):
                     with Noting(result.failed, f"{clip.name}, {case.protocol}, {method}"):
                         scored = score(case, rendered.frames, rendered.mask, self.judges)
@@ -131,13 +131,21 @@ class Run:
                             result.exhibits[case.protocol] = exhibit(case, rendered, scored, method)
         return result
 
-    def cases(self, clip: Clip) -> Iterator[Case]:
-        """The clip in every protocol; unpaired where there is somebody else whose words it can speak."""
-        speaker = partners(self.clips).get(clip.name)
-        names = {protocol: speaker if protocol == UNPAIRED else clip.name for protocol in self.protocols}
-        for protocol, name in names.items():
-            if name is not None:
-                yield make_case(protocol, self.talk(clip.name), self.talk(name))
+    def cases(self, clip: Clip, result: ClipResult) -> Iterator[Case]:
+        """The clip in every protocol; unpaired where there is somebody else whose words it can speak.
+
+        Raises InputError when the clip itself cannot be read; a partner that cannot be is noted in `result`.
+        """
+        own, partner = self.talk(clip.name), partners(self.clips).get(clip.name)
+        for protocol in self.protocols:
+            if protocol != UNPAIRED:
+                yield make_case(protocol, own, own)
+            elif partner is not None:
+                speaker = None
+                with Noting(result.failed, f"{partner}, whose words {clip.name} was to speak"):
+                    speaker = self.talk(partner)
+                if speaker is not None:
+                    yield make_case(protocol, own, speaker)
 
     def talk(self, name: str) -> Talk:
         """Landmarks and speech of a clip, found once."""

@@ -8,9 +8,11 @@ from shutil import copy
 
 import numpy as np
 import pytest
+from tiny import tones
 
 from comfyui_mytalk.cli import main
 from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS
+from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
 
 
@@ -103,6 +105,19 @@ def test_another_tools_videos_are_scored_beside_the_original(clips: Path, weight
     assert main([*command, *weights]) == 0
     figures = json.loads((tmp_path / "r" / "report.json").read_text())
     assert figures["paired"]["wav2lip"]["psnr"]["per_clip"]["actor.mp4"] < 40
+
+
+def test_a_partner_that_cannot_be_read_is_named_and_the_rest_is_scored(
+    clips: Path, weights: list[str], tmp_path: Path
+) -> None:
+    copy(clips / "actor.mp4", tmp_path / "actor.mp4")
+    with VideoWriter(tmp_path / "wall.mp4", 64, 64, 25, audio=Audio(tones(0.8), 16_000)) as writer:
+        writer.write(np.zeros((20, 64, 64, 3), np.uint8))
+    command = ["evaluate", str(tmp_path), "-o", str(tmp_path / "r"), "--protocols", "unpaired", "paired"]
+    assert main([*command, "--methods", ORIGINAL, "--duration=0.6", *weights]) == 0
+    figures = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert set(figures["paired"][ORIGINAL]["psnr"]["per_clip"]) == {"actor.mp4"}
+    assert set(figures["failed"]) == {"wall.mp4", "wall.mp4, whose words actor.mp4 was to speak"}
 
 
 def test_a_folder_of_silent_clips_is_bad_input(

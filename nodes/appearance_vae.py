@@ -8,6 +8,10 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from ..comfyui_mytalk.appearance.tuning import Tuning, tuned_copy
+from ..comfyui_mytalk.landmarks.align import CROP_SIZE
+from ..comfyui_mytalk.landmarks.canonical import to_canonical
+from ..comfyui_mytalk.landmarks.drawing import render_landmarks
+from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, pictures, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
@@ -16,6 +20,7 @@ from .masked_reference_select import check_frames
 from .types import References, Track, Tuned
 
 BATCH = {"cpu": 4, "cuda": 16, "mps": 8}
+READING = 0.1  # of the bar
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
 
 
@@ -37,7 +42,8 @@ class AppearanceVAE(io.ComfyNode):
                 field(
                     io.Image,
                     "landmark_images",
-                    tooltip="What to paint: from Render Landmark Image, edited or not. One for each frame.",
+                    tooltip="What to paint: from Render Landmark Image, edited or not. One for each frame. Red lips "
+                    "that are not where motion has them are followed; black ones leave the mouth to motion.",
                 ),
                 field(References, "references", tooltip="From Masked Reference Select."),
                 model_input("appearance"),
@@ -66,10 +72,11 @@ class AppearanceVAE(io.ComfyNode):
     ) -> io.NodeOutput:
         check_frames(images, track)
         check_frames(landmark_images, track, "landmark_images")
+        painter, progress = load_model(model, tuned), Progress()
+        motion, edited = follow(landmark_images, track, motion, progress.part(0, READING))
         place = geometry(track, motion)
-        crops, mask = paint(
-            images, track, motion, place, references, load_model(model, tuned), Progress(), landmark_images
-        )
+        progress = progress.part(READING, 1)
+        crops, mask = paint(images, track, motion, place, references, painter, progress, landmark_images, edited)
         return io.NodeOutput(to_host(crops), to_host(mask))
 
 
@@ -95,6 +102,23 @@ def load_model(name: str, tuned: Tuning | None = None) -> tuple[AppearanceModel,
     return network("appearance", name, load, picture_dtype(), batch * PICTURE_MEMORY, variant), batch
 
 
+def follow(drawings: Tensor, track: FaceTrack, motion: FaceTrack, progress: Progress) -> tuple[FaceTrack, Tensor]:
+    """`motion` with the mouths of those `drawings (f, h, w, c)` that show others, and which these are `(f,)` bool."""
+    reader = DrawingReader(to_canonical(track.points, track.pose)[track.usable])
+    points, edited = motion.points.clone(), torch.zeros(len(track), dtype=torch.bool)
+    frames = track.usable.nonzero()[:, 0]
+
+    def run(part: slice) -> None:
+        index = frames[part]
+        drawn = scaled(drawings[index], CROP_SIZE)
+        points[index], edited[index] = reader.read(
+            drawn, motion.points[index], track.pose[index], track.transform[index]
+        )
+
+    halving(run, len(frames), BATCH["cpu"], progress)
+    return (motion.replace(points=points) if edited.any() else motion), edited
+
+
 def paint(
     images: Tensor,
     track: FaceTrack,
@@ -104,8 +128,12 @@ def paint(
     painter: tuple[AppearanceModel, int],
     progress: Progress,
     drawings: Tensor,
+    edited: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Generated crops `(f, s, s, 3)` and their masks `(f, s, s)`; 0 where there is no usable face."""
+    """Generated crops `(f, s, s, 3)` and their masks `(f, s, s)`; 0 where there is no usable face.
+
+    For frames that are `edited (f,)` the model is shown the landmarks that were read, in lines as it knows them.
+    """
     model, batch = painter
     size = model.params.size
     crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
@@ -115,6 +143,10 @@ def paint(
     def run(part: slice) -> None:
         index = frames[part]
         here, references, drawn = place[index], bank.gather(schedule[index]), scaled(drawings[index], size)
+        new = edited[index]
+        if new.any():
+            drawn = drawn.clone()
+            drawn[new] = render_landmarks(here.crop_points(motion.points[index])[new] * (size / CROP_SIZE), size)
         painted = paint_crops(model, images[index], here, motion.points[index], references, drawn)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 

@@ -140,10 +140,48 @@ def test_batches_change_nothing(host, clip, monkeypatch: pytest.MonkeyPatch) -> 
     assert (frames - clip.frames).abs().max() < 1e-4
 
 
-def test_an_edited_landmark_image_changes_the_crops(host, clip) -> None:
-    edited = {**clip.painted, "landmark_images": clip.landmark_images.flip(0).roll(12, 1)}
-    crops, _ = host.run("MyTalkAppearanceVAE", images=clip.images, **edited)
-    assert (crops - clip.crops).abs().max() > 0.001
+def test_an_edited_landmark_image_moves_the_painted_mouth(host, clip) -> None:
+    """The lower lip drawn a fifth of the mouth's width lower is read, and painted as any other motion."""
+    rings = host.module("comfyui_mytalk.landmarks.drawing").LIP_RINGS
+    lower = torch.tensor([point for ring in rings for point in ring[1:10]])
+    points = clip.track.points.clone()
+    right, left = points[:, 61, :1], points[:, 291, :1]
+    across = (2 * points[:, lower, 0] - right - left) / (left - right)
+    points[:, lower, 1] += 0.2 * (left - right) * (1 - across**2).clamp(min=0)
+    opened = clip.track.replace(points=points)
+    drawn = host.run("MyTalkRenderLandmarkImage", track=opened)[0]
+
+    module = host.module("nodes.appearance_vae")
+    read, edited = module.follow(drawn, clip.track, clip.track, module.Progress())
+    middle = slice(14, 15)  # of the lower lip
+    error, moved = ((track.points - points)[:, middle, :2].norm(dim=-1) for track in (read, clip.track))
+    assert edited.all() and error.max() < 0.4 * moved.min()
+    painted = {**clip.painted, "motion": clip.track, "landmark_images": drawn}
+    crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **painted)
+    wanted = {**clip.painted, "motion": read, "landmark_images": host.run("MyTalkRenderLandmarkImage", track=read)[0]}
+    expected, room = host.run("MyTalkAppearanceVAE", images=clip.images, **wanted)
+    assert torch.equal(mask, room) and (crops - expected).abs().max() < 1e-4
+    unmoved = {**wanted, "motion": clip.track, "landmark_images": torch.zeros_like(drawn)}
+    assert (crops - host.run("MyTalkAppearanceVAE", images=clip.images, **unmoved)[0])[mask > 0.5].abs().mean() > 0.005
+
+
+@pytest.mark.parametrize("kind", ["untouched", "eight bits", "resized", "black"])
+def test_landmark_images_that_nobody_edited_leave_the_motion(host, clip, kind: str) -> None:
+    module = host.module("nodes.appearance_vae")
+    images = {
+        "untouched": clip.landmark_images,
+        "eight bits": (clip.landmark_images * 255).round() / 255,
+        "resized": host.run("MyTalkRenderLandmarkImage", track=clip.motion, size=512)[0],
+        "black": torch.zeros_like(clip.landmark_images),
+    }[kind]
+    motion, edited = module.follow(images, clip.track, clip.motion, module.Progress())
+    assert motion is clip.motion and not edited.any()
+
+
+def test_pictures_without_a_mouth_are_refused(host, clip) -> None:
+    photographs = {**clip.painted, "landmark_images": clip.images}
+    with pytest.raises(ValueError, match="no mouth on this face"):
+        host.run("MyTalkAppearanceVAE", images=clip.images, **photographs)
 
 
 def test_one_frame_is_a_clip(host, clip) -> None:

@@ -155,6 +155,12 @@ def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterato
         start += len(pixels)
 
 
+def picked(frames: Tensor, index: Tensor) -> Tensor:
+    """`frames[index]` for a rising, not empty `index (b,)`; no copy where the frames follow each other."""
+    first, last = int(index[0]), int(index[-1])
+    return frames[first : last + 1] if last - first + 1 == len(index) else frames[index.to(frames.device)]
+
+
 def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE) -> Tensor:
     """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8."""
     rows, columns, transform = crop_window(place.transform, frames.shape[1:3], size)
@@ -236,7 +242,7 @@ def render_frames(
     if not len(index):
         return out, mask
     place, chosen = place[index], References(*(tensor[index] for tensor in references))
-    painted = paint_crops(model, frames[index], place, points[index], chosen)
+    painted = paint_crops(model, picked(frames, index), place, points[index], chosen)
     mask[index] = painted.mask
     lay_back(out, index, match_colour(*painted), painted.mask, place)
     return out, mask

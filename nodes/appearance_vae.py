@@ -13,13 +13,21 @@ from ..comfyui_mytalk.landmarks.canonical import to_canonical
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, ReferenceBank, geometry, paint_crops, pictures, reference_schedule
+from ..comfyui_mytalk.pipeline import (
+    Geometry,
+    ReferenceBank,
+    geometry,
+    paint_crops,
+    picked,
+    pictures,
+    reference_schedule,
+)
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
 from .masked_reference_select import check_frames
 from .types import References, Track, Tuned
 
-BATCH = {"cpu": 4, "cuda": 16, "mps": 8}
+BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
 READING = 0.1  # of the bar
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
 
@@ -147,7 +155,7 @@ def paint(
         if new.any():
             drawn = drawn.clone()
             drawn[new] = render_landmarks(here.crop_points(motion.points[index])[new] * (size / CROP_SIZE), size)
-        painted = paint_crops(model, images[index], here, motion.points[index], references, drawn)
+        painted = paint_crops(model, picked(images, index), here, motion.points[index], references, drawn)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
     halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))

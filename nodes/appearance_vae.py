@@ -27,7 +27,7 @@ from .inputs import CATEGORY, model_input
 from .masked_reference_select import check_frames
 from .types import References, Track, Tuned
 
-BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
+BATCH = {"cpu": 4, "cuda": 16, "mps": 8}  # on a CPU few, so that Cancel is heard within a second
 READING = 0.1  # of the bar
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
 

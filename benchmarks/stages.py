@@ -82,7 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--size", default="1280x720", help="of the clip (default 1280x720)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default 2)")
-    parser.add_argument("--steps", type=int, default=25, help="of the motion sampler (default 25)")
+    parser.add_argument("--steps", type=int, default=10, help="of the motion sampler (default 10)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)

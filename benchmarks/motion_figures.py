@@ -18,7 +18,7 @@ from comfyui_mytalk.evaluation.metrics import correlation, lip_distance, silence
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.motion.edit import manner_of, match_manner
 from comfyui_mytalk.motion.generate import MotionOptions
-from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening, resting_frames
+from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening
 from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.clips import read_clips
@@ -70,15 +70,16 @@ def baselines(take: Take, loudness: Tensor, ridge: tuple[Tensor, Tensor]) -> dic
     }
 
 
-def own_manner(landmarks: Tensor, take: Take) -> Tensor:
-    """The generated face `(t, 478, 2)` moving in the person's manner, as `speak` makes it.
+def own_manner(landmarks: Tensor, take: Take, shape: bool = True) -> Tensor:
+    """The generated face `(t, 478, 2)` moving in the person's manner, as `speak` makes it; range alone without `shape`.
 
     Each half of the clip shows the manner for the other: in use the words are others than the clip's.
     """
     lower, half = landmarks[:, landmark_set("generated")], len(take) // 2
-    parts = take.landmarks[:half], take.landmarks[half:]
-    shown = [manner_of(part, resting_frames(part, torch.ones(len(part), dtype=torch.bool))) for part in parts]
-    return full_face(take, torch.cat([match_manner(lower, shown[1])[:half], match_manner(lower, shown[0])[half:]]))
+    parts = take.landmarks[half:], take.landmarks[:half]
+    shown = [manner_of(part, torch.ones(len(part), dtype=torch.bool)) for part in parts]
+    first, second = (match_manner(lower, m if shape else m._replace(parted=None)) for m in shown)
+    return full_face(take, torch.cat([first[:half], second[half:]]))
 
 
 def figures_of(
@@ -91,6 +92,7 @@ def figures_of(
     figures = measure(made, take, silent)
     ranged = measure(own_manner(made, take), take, silent)
     figures |= {f"{name}_own_manner": ranged[name] for name in ("articulation", "jerk", "lmd", "closure", "silence")}
+    figures["lmd_own_range"] = lip_distance(own_manner(made, take, shape=False), take.landmarks)
     figures["same_person"] = same_person(extractor, own_manner(made, take), take)
     foreign = fit_features(other.features, len(take))
     for name, changed in (("shuffled", {"features": foreign, "upper": upper}), ("true_upper", {})):

@@ -86,12 +86,11 @@ def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
 
 @dataclass(frozen=True)
 class ReferenceBank:
-    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels, mouth shapes and head turns."""
+    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels and mouth shapes."""
 
     crops: Tensor
     points: Tensor  # (m, 478, 2)
     shape: Tensor  # (m, 3) cm
-    yaw: Tensor  # (m,) radians
     frames: Tensor  # (m,) where they came from
 
     def gather(self, index: Tensor) -> References:
@@ -123,7 +122,7 @@ def select_references(
     else:
         keep = reference_bank(features[wanted], shape[wanted, 0], sharp, usable, count)
     frames = wanted[keep]
-    return ReferenceBank(crops[keep], points[frames], shape[frames], yaw[frames], frames)
+    return ReferenceBank(crops[keep], points[frames], shape[frames], frames)
 
 
 def cut_frames(

@@ -112,7 +112,9 @@ def load_models(options: SyncOptions) -> Models:
     appearance = load_appearance(options.appearance, device)
     if options.tuned is not None:
         appearance = tuned_copy(appearance, load_tuning(options.tuned))
-    return Models(load_face_landmarker(device), speech, identity, motion, appearance.to(dtype))
+    if not options.tune:  # tuning starts from the weights as published, and is rounded afterwards
+        appearance = appearance.to(dtype)
+    return Models(load_face_landmarker(device), speech, identity, motion, appearance)
 
 
 def sync_video(
@@ -152,7 +154,8 @@ def sync_video(
         with watch.stage("tune"):
             tune = TuneOptions(options.tune, seed=options.seed)
             tuning = tune_on_clip(models.appearance, reader, original, tune, stage_progress(progress, "tune"))
-            models.appearance = tuned_copy(models.appearance, tuning)
+            dtype = pick_dtype(options.dtype, pick_device(options.device))
+            models.appearance = tuned_copy(models.appearance, tuning).to(dtype)
     with watch.stage("picture"):
         place = geometry(track, spoken)
         info = reader.info

@@ -121,3 +121,9 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     torch.testing.assert_close(pasted[..., :3], expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(masks, frame_mask(mask, transform, (480, 640))[:, 0], atol=1e-3, rtol=0)
     assert torch.equal(pasted[masks == 0], frames[masks == 0])
+
+
+@pytest.mark.parametrize("index", [[2], [1, 2, 3], [0, 2, 5]])
+def test_frames_are_picked_alike_with_and_without_gaps(frames, index):
+    wanted = torch.tensor(index)
+    assert torch.equal(pipeline.picked(frames, wanted), frames[wanted])

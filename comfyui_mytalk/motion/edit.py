@@ -162,15 +162,15 @@ class Manner(NamedTuple):
 
 def manner(track: FaceTrack) -> Manner:
     """What a clip shows of its person's manner; raises InputError when no frame is usable."""
-    canonical = to_canonical(track.points, track.pose)
-    return manner_of(canonical[track.usable], resting_frames(canonical[track.usable], track.usable[track.usable]))
+    return manner_of(to_canonical(track.points, track.pose), track.usable)
 
 
-def manner_of(canonical: Tensor, rest: Tensor) -> Manner:
-    """The manner of pose-free landmarks `(f, 478, 2 or 3)`, whose frames `rest (r,)` show a resting mouth."""
+def manner_of(canonical: Tensor, usable: Tensor) -> Manner:
+    """The manner of pose-free landmarks `(f, 478, 2 or 3)` in the frames that are `usable (f,)`."""
     lower, opening = canonical[:, landmark_set("generated"), :2], mouth_opening(canonical)
-    parted = lower[opening > PARTED].mean(0) if (opening > PARTED).sum() >= LEAST_PARTED else None
-    return Manner(lower[rest], opening.std(correction=0).item(), parted)
+    apart = usable & (opening > PARTED)
+    parted = lower[apart].mean(0) if apart.sum() >= LEAST_PARTED else None
+    return Manner(lower[resting_frames(canonical, usable)], opening[usable].std(correction=0).item(), parted)
 
 
 def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor:

@@ -120,3 +120,10 @@ def test_what_differs_inside_the_mask_only_changes_no_colour():
 def test_the_gain_is_bounded():
     source = torch.ones(1, 3, SIZE, SIZE)
     assert match_colour(0.2 * source, source, disc()).max() <= 0.2 * 1.25 + 1e-6
+
+
+def test_colours_are_compared_beyond_a_hard_edge() -> None:
+    source = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    assert (match_colour(0.9 * source, source, mask) - source).abs().max() < 0.01

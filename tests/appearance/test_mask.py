@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from comfyui_mytalk.appearance.mask import MaskExtent, lip_mask, lip_region, mask_extent
+from comfyui_mytalk.appearance.mask import MaskExtent, dilate, lip_mask, lip_region, mask_extent
 from comfyui_mytalk.landmarks.align import apply_transform, crop_transform, invert
 from comfyui_mytalk.landmarks.canonical import Pose, canonical_face, fit_pose, from_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
@@ -111,3 +111,9 @@ def test_the_lip_region_follows_the_mouth():
     closed, opened = (lip_region(crop_points(face(opening), pose)) for opening in (0.0, 2.5))
     assert opened.sum() > closed.sum() * 1.1
     assert values(opened, crop_points(face(2.5), pose)[:, landmark_set("lips_outer")]).min() > 0.99
+
+
+@pytest.mark.parametrize("radius", [1, 4, 6, 8])
+def test_dilation_grows_by_a_square(radius: int) -> None:
+    mask = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(0)) ** 8
+    assert torch.equal(dilate(mask, radius), F.max_pool2d(mask, 2 * radius + 1, 1, radius))

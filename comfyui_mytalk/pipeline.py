@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .appearance.blend import frame_mask, match_colour, paste_back
-from .appearance.mask import MaskExtent, lip_mask, lip_region, mask_extent
+from .appearance.mask import MaskExtent, face_region, lip_mask, lip_region, mask_extent
 from .appearance.model import AppearanceModel
 from .appearance.references import (
     choose_references,
@@ -59,29 +59,42 @@ class TensorSource:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the lower face is in each frame: fixed by the source's upper face, independent of any mouth."""
+    """Where the lower face is in each frame: fixed by the source's upper face, independent of any mouth.
+
+    Only what is pasted depends on jaws as well: `pasted`.
+    """
 
     pose: Pose
     transform: Tensor  # (f, 2, 3) crop pixels -> frame pixels
     extent: MaskExtent
+    points: Tensor  # (f, 478, 3) the source's landmarks, frame pixels
 
     def __getitem__(self, frames: slice | Tensor) -> Geometry:
-        return Geometry(self.pose[frames], self.transform[frames], self.extent)
+        return Geometry(self.pose[frames], self.transform[frames], self.extent, self.points[frames])
 
     def crop_points(self, points: Tensor) -> Tensor:
         """Frame landmarks `(f, 478, 3)` -> crop pixels `(f, 478, 2)`."""
         return apply_transform(invert(self.transform), points[..., :2])
 
     def mask(self, size: int) -> Tensor:
-        """The lip mask `(f, 1, size, size)`."""
+        """The lip mask `(f, 1, size, size)`: no pixel outside it is ever changed."""
         return lip_mask(self.pose, self.transform, self.extent, size)
+
+    def hole(self, size: int) -> Tensor:
+        """What the network paints `(f, 1, size, size)`."""
+        return lip_mask(self.pose, self.transform, self.extent.hole, size)
+
+    def pasted(self, points: Tensor, size: int) -> Tensor:
+        """What is pasted `(f, 1, size, size)` of a picture with the landmarks `points (f, 478, 3)`."""
+        jaws = face_region(self.crop_points(self.points), self.crop_points(points), size)
+        return torch.minimum(self.mask(size), jaws)
 
 
 def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
     """Pose, crops and mask of a clip. The mask makes room for the mouths of `generated` tracks too."""
     pose = source.pose
     shapes = [to_canonical(track.points, pose)[source.usable] for track in (source, *generated)]
-    return Geometry(pose, source.transform, mask_extent(torch.cat(shapes)))
+    return Geometry(pose, source.transform, mask_extent(torch.cat(shapes)), source.points)
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,8 @@ def lay_mask(masks: Tensor, index: Tensor, mask: Tensor, place: Geometry) -> Non
 
 
 class Painted(NamedTuple):
-    """Generated crops `(b, 3, s, s)`, the source's own crops, and masks `(b, 1, s, s)`; float 0..1, on the CPU."""
+    """Generated crops `(b, 3, s, s)`, the source's own crops, and masks of what to paste `(b, 1, s, s)`; float 0..1,
+    on the CPU."""
 
     crops: Tensor
     source: Tensor
@@ -222,10 +236,10 @@ def paint_crops(
     """
     size, device = model.params.size, next(model.parameters()).device
     source = cut_source(frames, place, size)
-    mask = window_mask(model.params, place.mask(size))
+    hole, mask = (window_mask(model.params, part) for part in (place.hole(size), place.pasted(points, size)))
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
-    inputs = (source.to(device), place.crop_points(points).to(device), mask.to(device))
+    inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
     return Painted(render_crops(model, *inputs, references, drawing).cpu(), source, mask)
 
 

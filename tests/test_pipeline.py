@@ -1,14 +1,17 @@
 """The steps together, on a moving portrait: what must stay bit-identical, and what must not depend on chunking."""
 
+import dataclasses
+
 import pytest
 import torch
 from skimage import data
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.blend import frame_mask, paste_back
+from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
-from comfyui_mytalk.landmarks.align import cut_crops
+from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 
 FRAMES = 6
@@ -79,8 +82,25 @@ def test_frames_without_a_usable_face_pass_through(model, frames, track):
 def test_the_mask_does_not_move_with_the_mouth(track):
     place = pipeline.geometry(track)
     for pixels in (3.0, 9.0):
-        moved = pipeline.Geometry(open_mouth(track, pixels).pose, open_mouth(track, pixels).transform, place.extent)
-        assert torch.equal(place.mask(256), moved.mask(256))
+        moved = dataclasses.replace(pipeline.geometry(open_mouth(track, pixels)), extent=place.extent)
+        assert torch.equal(place.mask(256), moved.mask(256)) and torch.equal(place.hole(256), moved.hole(256))
+
+
+def test_the_neck_below_both_jaws_is_the_sources(model, frames, track):
+    """Though the mask reaches farther in a clip that opens its mouth wide in another frame."""
+    spoken = open_mouth(track)
+    spoken.points[0] = open_mouth(track, 25.0).points[0]
+    place, later = pipeline.geometry(track, spoken), slice(1, None)
+    assert (place.pasted(spoken.points, 256) <= place.mask(256)).all()
+    out, _, mask = render(model, frames, track, spoken)
+    jaws = torch.stack([place.crop_points(each.points)[later, 152] for each in (track, spoken)])
+    column, row = jaws[..., 0].mean().round().int(), jaws[..., 1].amax().ceil().int() + round(NECK) + 2
+    assert place.mask(256)[later, 0, row, column].amin() > 0 and mask[later, 0, row:].amax() == 0
+    chins = torch.stack([track.points[later, 152, 1], spoken.points[later, 152, 1]]).amax(0)
+    changed = (out != frames).any(-1)[later].any(2)
+    lowest = torch.stack([rows.nonzero()[-1, 0] for rows in changed])
+    scale = 2 * CROP_HALF * place.pose.scale[later] / 256  # frame pixels per crop pixel
+    assert (lowest > chins).all() and (lowest < chins + (NECK + 2) * scale).all()
 
 
 def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
@@ -107,7 +127,7 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2) * scale
     centre = torch.tensor([[330.0 + shift[0], 240.0 + shift[1]], [341.0 + shift[0], 236.0 + shift[1]]])
     transform = torch.cat([turn, (centre - turn.sum(-1) * 128)[..., None]], -1)
-    place = pipeline.Geometry(None, transform, None)
+    place = pipeline.Geometry(None, transform, None, None)
     frames = torch.rand(2, 480, 640, 4, generator=torch.Generator().manual_seed(0))
     whole = frames[..., :3].permute(0, 3, 1, 2)
     found = pipeline.cut_source(frames, place)

@@ -1,16 +1,19 @@
-"""Which pixels are generated: a soft patch on the lower face, placed by the upper face only.
+"""Which pixels are generated: a soft patch on the lower face, placed by the upper face only; and which are kept.
 
     f frames   n points   s crop side in pixels   d signed distance in pixels, negative inside
 
 A mask cut around the old lips would tell the network how far the old mouth was open. Ours is a patch of the
 canonical face with fixed numbers per clip, moved by the head pose alone (sections 3.4.1 and 4 of the paper mask
 the lip region; how, it does not say). Masks are convex: the silhouette of the patch from each direction.
+
+Of what the network paints there, a little less is pasted. At the edge of its hole it draws spots and smears; and
+neck and collar it has to guess, where below both jaws the source shows the real ones (`face_region`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -19,11 +22,14 @@ from torch import Tensor
 
 from ..landmarks.align import CROP_HALF, CROP_SIZE, apply_transform, invert
 from ..landmarks.canonical import Pose, canonical_face, from_canonical
-from ..landmarks.sets import landmark_set
+from ..landmarks.sets import contour, landmark_set
 
 FEATHER = 8.0  # pixels of a 256 crop in which the mask rises from 0 to 1
 FEATHER_CM = FEATHER * 2 * CROP_HALF / CROP_SIZE
 DIRECTIONS = 48  # half planes a convex mask is made of
+HOLE_MARGIN = 0.3  # cm on each side that the network paints beyond what is pasted
+NECK = 14.0  # pixels of a 256 crop below the jaw within which the pasted neck fades into the source's
+NECK_FEATHER = 12.0
 CELL = 4  # pixels between exact distances; interpolated between them
 NOSE_BASE = (2, 97, 326)
 UPPER_LIP_TOP = (0, 37, 267)
@@ -37,6 +43,11 @@ class MaskExtent:
     top: float = -2.2
     bottom: float = -11.6
     half_width: float = 5.0
+
+    @property
+    def hole(self) -> MaskExtent:
+        """What the network is to paint."""
+        return replace(self, half_width=self.half_width + HOLE_MARGIN)
 
 
 def mask_extent(canonical: Tensor, usable: Tensor | None = None) -> MaskExtent:
@@ -53,7 +64,7 @@ def mask_extent(canonical: Tensor, usable: Tensor | None = None) -> MaskExtent:
     lowest_chin = torch.minimum(chin.quantile(0.002), chin.median() - 0.4)  # room for a jaw that was never opened
     return MaskExtent(
         top=max(y[:, NOSE_BASE].amin(1).median().item() - 0.1, lip_top.item() + 0.2 + FEATHER_CM),
-        bottom=lowest_chin.item() - 0.3 - FEATHER_CM,
+        bottom=lowest_chin.item() - 0.6 - FEATHER_CM,
         half_width=max(5.0, lip_side.item() + 0.3 + FEATHER_CM),
     )
 
@@ -75,6 +86,18 @@ def lip_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:
     """
     index = torch.cat([landmark_set(name) for name in ("lips_outer", "perioral", "chin")]).to(points.device)
     return soft_hull(points[:, index, :2], size, FEATHER, grow=FEATHER)
+
+
+def face_region(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(f, 1, size, size)` of the face with the old jaw and with the new, from landmarks `(f, 478, 2)`.
+
+    Below both jaws the source's own neck and collar are better than any that are painted. Where a jaw rises, the
+    shadow under the old one must go as well: the mask then reaches half as much farther down. Crop pixels.
+    """
+    oval = contour("face_oval_ring").to(source.device)
+    old, new = source[:, oval, :2], target[:, oval, :2]
+    risen = (old - new) * (old[..., 1:] > new[..., 1:])
+    return soft_hull(torch.cat([old + risen / 2, new], 1), size, NECK_FEATHER, grow=NECK)
 
 
 def inner_lips_mask(points: Tensor, size: int = CROP_SIZE) -> Tensor:

@@ -68,9 +68,9 @@ class ClipView:
         self.frames = clip.found.nonzero()[:, 0].numpy()
 
     def mask(self, frame: int) -> Tensor:
-        """The lip mask of one frame `(1, s, s)`."""
+        """What the network paints of one frame `(1, s, s)`."""
         at = slice(frame, frame + 1)
-        return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent, self.size)[0]
+        return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent.hole, self.size)[0]
 
     def raw(self, frame: int, references: list[int]) -> RawSample:
         """Read target and references from disk."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from comfyui_mytalk.appearance.mask import MaskExtent, dilate, lip_mask, lip_region, mask_extent
+from comfyui_mytalk.appearance.mask import NECK, MaskExtent, dilate, face_region, lip_mask, lip_region, mask_extent
 from comfyui_mytalk.landmarks.align import apply_transform, crop_transform, invert
 from comfyui_mytalk.landmarks.canonical import Pose, canonical_face, fit_pose, from_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
@@ -111,6 +111,25 @@ def test_the_lip_region_follows_the_mouth():
     closed, opened = (lip_region(crop_points(face(opening), pose)) for opening in (0.0, 2.5))
     assert opened.sum() > closed.sum() * 1.1
     assert values(opened, crop_points(face(2.5), pose)[:, landmark_set("lips_outer")]).min() > 0.99
+
+
+def test_the_network_paints_more_than_is_pasted_and_not_the_nose():
+    pose, extent = head(15, 5, 8), mask_extent(face())
+    pasted, hole = (lip_mask(pose, crop_transform(pose), part) for part in (extent, extent.hole))
+    assert (hole >= pasted).all() and hole.sum() > 1.03 * pasted.sum()
+    assert values(hole, crop_points(face(), pose)[:, [1, 98, 327]]).max() < 0.05
+
+
+@pytest.mark.parametrize(("old", "new"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
+def test_both_jaws_are_covered_and_little_of_the_neck_below(old, new):
+    pose = head(0)
+    source, target = (crop_points(face(opening), pose) for opening in (old, new))
+    mask, chin = face_region(source, target), torch.stack([source[:, 152], target[:, 152]], 1)
+    assert values(mask, chin).min() > 0.99
+    lower = chin[:, chin[0, :, 1].argmax()][:, None]
+    shadow = max(0.0, (source - target)[0, 152, 1].item()) / 2  # a chin that rose leaves its shadow behind
+    below = lower + torch.tensor([0.0, NECK + shadow])
+    assert values(mask, below + torch.tensor([0.0, 2.0])).item() == 0 < values(mask, below - 2).item()
 
 
 @pytest.mark.parametrize("radius", [1, 4, 6, 8])

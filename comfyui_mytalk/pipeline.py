@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .appearance.blend import frame_mask, match_colour, paste_back
+from .appearance.inside import mouth_opening
 from .appearance.mask import MaskExtent, face_region, lip_mask, lip_region, mask_extent
 from .appearance.model import AppearanceModel
 from .appearance.references import (
@@ -110,7 +111,8 @@ class ReferenceBank:
         """References `(b, k)` of the bank as the network takes them."""
         points = self.points[index]
         regions = lip_region(points.flatten(0, 1), self.crops.shape[-1])
-        return References(self.crops[index].float() / 255, points, regions.unflatten(0, index.shape))
+        widest = mouth_opening(self.points).amax().expand(len(index))
+        return References(self.crops[index].float() / 255, points, regions.unflatten(0, index.shape), widest)
 
 
 def select_references(

@@ -8,6 +8,7 @@ from skimage import data
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.blend import frame_mask, paste_back
+from comfyui_mytalk.appearance.inside import mouth_opening
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
@@ -111,6 +112,15 @@ def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
     out, _ = pipeline.render_frames(model, pictures, place, track.points, references, track.usable)
     assert (out == pictures).all(-1).float().mean() > 0.7
     assert out.dtype == torch.float32 and out.min() >= 0 and out.max() <= 1
+
+
+def test_references_know_how_wide_the_whole_clip_opens(frames, track):
+    """Not only those that a frame is shown: a mouth is drawn only where the clip has none."""
+    place = pipeline.geometry(track)
+    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), open_mouth(track, 2.0), place, 4)
+    bank.points[2, 14, 1] += 30
+    gathered = bank.gather(torch.tensor([[0, 1, 3], [0, 0, 1]]))
+    assert torch.equal(gathered.widest, mouth_opening(bank.points[2]).expand(2))
 
 
 def test_one_frame_is_enough(model, frames, track):

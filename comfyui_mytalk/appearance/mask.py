@@ -100,11 +100,6 @@ def face_region(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor
     return soft_hull(torch.cat([old + risen / 2, new], 1), size, NECK_FEATHER, grow=NECK)
 
 
-def inner_lips_mask(points: Tensor, size: int = CROP_SIZE) -> Tensor:
-    """Soft mask `(f, 1, size, size)` of the open mouth between the lips, of landmarks `(f, 478, 2)` in crop pixels."""
-    return soft_hull(points[:, landmark_set("lips_inner").to(points.device), :2], size, 2.0, grow=1.0)
-
-
 def soft_hull(points: Tensor, size: int, feather: float, grow: float = 0.0) -> Tensor:
     """Convex hull of crop points `(f, n, 2)`, grown, 0 outside and rising to 1 within `feather` -> `(f, 1, s, s)`.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..landmarks.drawing import render_landmarks
+from .inside import draw_unseen, keep_drawn
 from .mask import dilate
 from .model import AppearanceModel
 from .params import AppearanceParams
@@ -21,12 +22,13 @@ BORDER = 10.0  # pixels over which the mask fades where the window would cut it
 
 
 class References(NamedTuple):
-    """Reference crops `(b, k, 3, s, s)` 0..1, their landmarks `(b, k, 478, 2)` in crop pixels and lip masks
-    `(b, k, 1, s, s)`."""
+    """Reference crops `(b, k, 3, s, s)` 0..1, their landmarks `(b, k, 478, 2)` in crop pixels, lip masks
+    `(b, k, 1, s, s)`, and the widest opening of all that there were to choose from `(b,)`, crop pixels."""
 
     images: Tensor
     points: Tensor
     masks: Tensor
+    widest: Tensor
 
 
 class Inputs(NamedTuple):
@@ -49,7 +51,8 @@ def model_inputs(
     window = (Ellipsis, slice(top, bottom), slice(left, right))
     if p.aligned:
         visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
-        shown = align_references(references.images, references.points, points, p.window) * visible
+        moved = align_references(references.images, references.points, points, p.window)
+        shown = draw_unseen(moved, references.widest, points, (top, left), crops.shape[-1]) * visible
     else:
         shown = (references.images * references.masks if p.masked_references else references.images)[window]
     return Inputs((crops * (1 - mask))[window], drawing[window], shown)
@@ -83,9 +86,11 @@ def render_crops(
     inputs = model_inputs(model.params, crops, drawing, points, mask, references)
     dtype = next(model.parameters()).dtype
     picture = model(*(tensor.to(dtype) for tensor in inputs)).to(crops.dtype)
+    top, bottom, left, right = model.params.window or (0, size, 0, size)
+    if model.params.aligned:
+        picture = keep_drawn(picture, inputs.references, references.widest, points, (top, left), size)
     if model.params.window is None:
         return picture
-    top, bottom, left, right = model.params.window
     out = crops.clone()
     out[..., top:bottom, left:right] = picture
     return out

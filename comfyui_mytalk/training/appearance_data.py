@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from ..appearance.inside import mouth_opening
 from ..appearance.mask import lip_mask, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
 from ..appearance.references import mouth_shape, reference_features
@@ -181,7 +182,8 @@ def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Gener
     mouth = mouth_boxes(points, crops.shape[-1])
     if rng is not None:
         points = landmark_noise(points, stacked["reference_points"], rng)
-    references = References(stacked["images"], stacked["reference_points"], stacked["reference_masks"])
+    others = stacked["reference_points"]
+    references = References(stacked["images"], others, stacked["reference_masks"], mouth_opening(others).amax(1))
     inputs = model_inputs(p, crops, render_landmarks(points, crops.shape[-1]), points, mask, references)
     top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
     return Sample(inputs, *(x[..., top:bottom, left:right] for x in (crops, mask, mouth)))

@@ -1,25 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mouths import face
 
-from comfyui_mytalk.appearance.mask import inner_lips_mask
+from comfyui_mytalk.appearance.inside import between, inner_lips
 from comfyui_mytalk.appearance.warp import align_references, move_pictures, reference_flow
-from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.landmarks.sets import landmark_set
-
-LOWER_INNER = [95, 88, 178, 87, 14, 317, 402, 318, 324]
-UPPER_INNER = [191, 80, 81, 82, 13, 312, 311, 310, 415]
-
-
-def face(opening: float = 0.5, size: int = 256) -> torch.Tensor:
-    """Crop landmarks `(478, 2)` of the canonical face seen from the front, its jaw lowered to this opening, in cm."""
-    points = F.pad(canonical_face(), (0, 0, 0, 10))[:, :2].clone()
-    middle = (points[UPPER_INNER] + points[LOWER_INNER]) / 2
-    points[UPPER_INNER] = points[LOWER_INNER] = middle
-    lower = points[:, 1] < -4.4
-    lower[LOWER_INNER] = True
-    points[:, 1] -= opening * lower * torch.exp(-((points[:, 0] / 4) ** 2))
-    return (points * torch.tensor([1.0, -1.0]) + torch.tensor([9.5, 5.8])) * size / 19
 
 
 def waves(size: int = 256) -> torch.Tensor:
@@ -84,7 +70,7 @@ def test_lips_land_on_the_targets_lips_for_closed_and_open_mouths(before, after)
 
 def test_a_mouth_that_is_closed_shows_nothing_of_its_inside():
     opened, closed = face(2.5), face(0.0)
-    inside = inner_lips_mask(opened[None])
+    inside = between(*inner_lips(opened[None], (0, 0), (256, 256)))[:, None]
     assert (inside > 0.5).sum() > 500
     warped = align_references(inside.expand(1, 3, -1, -1)[None], opened[None, None], closed[None])
     assert (warped[0, 0, 0] > 0.5).sum() < 20  # the line between the lips at most

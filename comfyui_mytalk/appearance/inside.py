@@ -1,0 +1,124 @@
+"""The inside of a mouth that a clip never shows: a still whose lips are closed has only their seam to stretch.
+
+    b batch   k references   h w window of the crop in pixels
+
+Where the wanted mouth is open and all of the clip's are nearly shut, references get a plain mouth drawn between the
+lips: dark, with upper teeth and some tongue, in the light of the face. The network paints from that. Not in the paper.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..landmarks.align import CROP_SIZE
+from ..landmarks.sets import landmark_set
+
+UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
+LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+SHOWN = (0.25, 0.5)  # the clip's widest opening over the wanted one: not shown at all, shown well enough
+LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks no worse; above, it does
+TEETH = 5.5  # pixels of a 256 crop
+TEETH_SHARE = 0.4  # of the opening at most
+TEETH_COLOUR = (1.0, 0.95, 0.88)
+FLESH = (1.0, 0.62, 0.58)  # redder than the lips
+CLEAR = 1.5  # pixels of a 256 crop
+
+
+def draw_unseen(aligned: Tensor, widest: Tensor, target: Tensor, corner: tuple[int, int], size: int) -> Tensor:
+    """`aligned (b, k, 3, h, w)` with an inside of the mouth wherever the clip has none to show.
+
+    `widest (b,)` is how far any mouth of the clip opens, `target (b, 478, 2)` the landmarks that references were moved
+    onto, in pixels of a crop of side `size`; `corner` is the window's top and left.
+    """
+    amount = unseen(widest, target, size)
+    if not (amount > 0).any():
+        return aligned
+    lips = inner_lips(target, corner, aligned.shape[-2:])
+    mouth = _mouth(aligned, target, *lips, corner, size / CROP_SIZE)
+    inside = (between(*lips) * amount[:, None, None])[:, None, None]
+    return torch.lerp(aligned, mouth.to(aligned.dtype), inside.to(aligned.dtype))
+
+
+def keep_drawn(
+    picture: Tensor, drawn: Tensor, widest: Tensor, target: Tensor, corner: tuple[int, int], size: int
+) -> Tensor:
+    """The network's `picture (b, 3, h, w)` with what `draw_unseen` drew `(b, k, 3, h, w)`, clear of the lips.
+
+    It was trained on real mouths and weaves a pattern into the plain one. Other arguments as in `draw_unseen`.
+    """
+    amount = unseen(widest, target, size)
+    if not (amount > 0).any():
+        return picture
+    unit = size / CROP_SIZE
+    upper, lower, across = inner_lips(target, corner, picture.shape[-2:])
+    clear = between(upper / unit - CLEAR, lower / unit - CLEAR, across) * amount[:, None, None]
+    return torch.lerp(picture, drawn.mean(1).to(picture.dtype), clear[:, None].to(picture.dtype))
+
+
+def unseen(widest: Tensor, target: Tensor, size: int) -> Tensor:
+    """How little of the mouth of `target (b, 478, 2)` a clip that opens it by `widest (b,)` pixels shows: `(b,)`."""
+    wanted = mouth_opening(target)
+    open_enough = _rise(wanted * (CROP_SIZE / size), *LEAST_OPEN)
+    return open_enough * (1 - _rise(widest / wanted.clamp_min(1e-3), *SHOWN))
+
+
+def mouth_opening(points: Tensor) -> Tensor:
+    """Between the inner lips `(...)`, in the unit of landmarks `(..., 478, ≥ 2)`."""
+    return (points[..., 14, :2] - points[..., 13, :2]).norm(dim=-1)
+
+
+def inner_lips(points: Tensor, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """At every pixel `(b, h, w)`: pixels below the upper inner lip, pixels above the lower, and -1..1 across."""
+    row, column = (torch.arange(n, device=points.device) + 0.5 + at for n, at in zip(shape, corner, strict=True))
+    lines = []
+    for ring in (UPPER, LOWER):
+        x, y = points[:, list(ring), :2].float().unbind(-1)
+        x, order = x.sort(1)
+        y, wanted = y.gather(1, order), column.expand(len(x), -1).contiguous()
+        after = torch.searchsorted(x.contiguous(), wanted).clamp(1, len(ring) - 1)
+        (x0, x1), (y0, y1) = ((line.gather(1, after - 1), line.gather(1, after)) for line in (x, y))
+        lines.append(y0 + (y1 - y0) * ((wanted - x0) / (x1 - x0).clamp_min(1e-3)).clamp(0, 1))
+    across = (column - x[:, :1]) / (x[:, -1:] - x[:, :1]).clamp_min(1e-3) * 2 - 1
+    upper, lower = (line[:, None] for line in lines)
+    return row[:, None] - upper, lower - row[:, None], across[:, None].expand(-1, shape[0], -1)
+
+
+def between(upper: Tensor, lower: Tensor, across: Tensor) -> Tensor:
+    """1 between the lips, falling to 0 over the pixel at their edge, from `inner_lips`."""
+    return (upper + 0.5).clamp(0, 1) * (lower + 0.5).clamp(0, 1) * (across.abs() < 1)
+
+
+def _mouth(
+    aligned: Tensor, target: Tensor, upper: Tensor, lower: Tensor, across: Tensor, corner: tuple[int, int], unit: float
+) -> Tensor:
+    """The drawn inside at every pixel `(b, k, 3, h, w)`, lit as lips and chin of each reference are."""
+    lips, skin = (_mean_colour(aligned, target, landmark_set(name), corner) for name in ("lips_outer_mid", "chin"))
+    depth = upper / (upper + lower).clamp_min(1e-3)
+    round_off = 1 - 0.4 * across.square().clamp(max=1)
+    cavity = (0.16 + 0.5 * _rise(depth, 0.4, 1.0)) * round_off
+    reach = (upper + lower).amax((1, 2), keepdim=True).clamp_min(1e-3)
+    teeth = (reach * TEETH_SHARE).clamp(max=TEETH * unit) * (1 - 0.5 * across.square().clamp(max=1))
+    bite = _rise(teeth - upper, -0.75 * unit, 0.75 * unit) * (1 - _rise(across.abs(), 0.55, 0.9))
+    shine = (0.7 + 0.3 * (upper / teeth.clamp_min(1e-3)).clamp(0, 1)) * round_off
+    light = skin.mean(2, keepdim=True).clamp_min(1e-3)
+    hue = torch.lerp(skin.new_tensor(TEETH_COLOUR)[:, None, None], skin / light, 0.2)
+    enamel = (0.22 + 0.68 * light) * hue * shine[:, None, None]
+    flesh = lips * lips.new_tensor(FLESH)[:, None, None] * cavity[:, None, None]
+    return torch.lerp(flesh, enamel, bite[:, None, None])
+
+
+def _mean_colour(aligned: Tensor, target: Tensor, index: Tensor, corner: tuple[int, int]) -> Tensor:
+    """Mean colour `(b, k, 3, 1, 1)` of each aligned reference at some landmarks."""
+    b, k, _, height, width = aligned.shape
+    at = target[:, index.to(target.device), :2].float() - target.new_tensor([corner[1], corner[0]])
+    grid = (at / at.new_tensor([width, height]) * 2 - 1).repeat_interleave(k, 0)[:, None]
+    found = F.grid_sample(aligned.flatten(0, 1).float(), grid, padding_mode="border", align_corners=False)
+    return found.mean((2, 3)).view(b, k, 3, 1, 1)
+
+
+def _rise(x: Tensor, low: float, high: float) -> Tensor:
+    """0 at `low`, 1 at `high`, smooth between."""
+    share = ((x - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)

@@ -1,0 +1,70 @@
+"""A mouth that is drawn where a clip has none to show: only there, and in the face's own light."""
+
+import pytest
+import torch
+from mouths import face
+
+from comfyui_mytalk.appearance.inside import between, draw_unseen, inner_lips, keep_drawn, mouth_opening
+from comfyui_mytalk.appearance.references import MOUTH_BOX
+
+SKIN = torch.tensor([0.7, 0.55, 0.45])
+SHUT, OPEN = face(0.0)[None], face(1.5)[None]
+
+
+def still(count: int = 3) -> torch.Tensor:
+    """References `(1, k, 3, 256, 256)` of one colour."""
+    return SKIN.view(1, 1, 3, 1, 1).expand(1, count, 3, 256, 256)
+
+
+def drawn(target: torch.Tensor, widest: torch.Tensor) -> torch.Tensor:
+    return draw_unseen(still(), widest, target, (0, 0), 256)
+
+
+def test_only_what_is_between_the_lips_is_drawn():
+    changed = (drawn(OPEN, mouth_opening(SHUT)) != still()).any(2)[0]
+    inside = between(*inner_lips(OPEN, (0, 0), (256, 256)))[0] > 0
+    assert torch.equal(changed[0], inside) and torch.equal(changed[0], changed[2])
+    assert 500 < inside.sum() < 3000
+    top, bottom, left, right = (round(edge * 256) for edge in MOUTH_BOX)
+    assert inside[top:bottom, left:right].sum() == inside.sum()
+
+
+@pytest.mark.parametrize(("target", "widest"), [(OPEN, 0.6 * mouth_opening(OPEN)), (SHUT, mouth_opening(SHUT))])
+def test_a_mouth_that_the_clip_shows_and_a_closed_one_are_left_alone(target, widest):
+    assert torch.equal(drawn(target, widest), still())
+
+
+def test_teeth_are_above_and_bright_and_the_rest_is_dark_flesh():
+    mouth = drawn(OPEN, mouth_opening(SHUT))[0, 0]
+    column = round(OPEN[0, 13, 0].item())
+    upper, lower = (round(OPEN[0, i, 1].item()) for i in (13, 14))
+    line = mouth[:, upper:lower, column]
+    teeth, throat, tongue = line[:, 3], line[:, len(line[0]) // 2], line[:, -3]
+    assert teeth.mean() > 0.7 * SKIN.mean() > 1.4 * tongue.mean() > 2 * throat.mean()
+    assert tongue[0] > 1.3 * tongue[1] and teeth.max() - teeth.min() < 0.25 * teeth.max()
+
+
+def test_a_mouth_that_opens_further_is_drawn_little_by_little():
+    """No pixel jumps while a closed mouth opens by a sixth of a pixel at a time."""
+    openings = torch.linspace(0, 1.0, 80)
+    steps = torch.cat([drawn(face(float(opening))[None], mouth_opening(SHUT)) for opening in openings]).diff(dim=0)
+    assert steps.abs().mean(2).flatten(1).topk(40).values.mean(1).max() < 0.3
+
+
+def test_a_window_shows_a_part_and_frames_do_not_mix():
+    targets, widest = torch.cat([SHUT, OPEN]), mouth_opening(SHUT).expand(2)
+    together = draw_unseen(still().expand(2, -1, -1, -1, -1)[..., 96:250, 32:220], widest, targets, (96, 32), 256)
+    assert torch.equal(together[:1], still()[..., 96:250, 32:220])
+    torch.testing.assert_close(together[1:], drawn(OPEN, widest[:1])[..., 96:250, 32:220], atol=1e-3, rtol=0)
+
+
+def test_the_networks_weave_is_taken_out_of_a_drawn_mouth_but_not_off_the_lips():
+    references = drawn(OPEN, mouth_opening(SHUT))
+    weave = references[:, 0] + 0.1 * (torch.arange(256) % 2)
+    kept = keep_drawn(weave, references, mouth_opening(SHUT), OPEN, (0, 0), 256)
+    upper, lower, across = inner_lips(OPEN, (0, 0), (256, 256))
+    deep = ((upper > 2) & (lower > 2) & (across.abs() < 1))[:, None]
+    assert torch.allclose(kept[deep.expand_as(kept)], references[:, 0][deep.expand_as(kept)])
+    rim = ((upper < 1) | (lower < 1))[:, None].expand_as(kept)
+    assert torch.equal(kept[rim], weave[rim])
+    assert torch.equal(keep_drawn(weave, references, mouth_opening(OPEN), OPEN, (0, 0), 256), weave)

@@ -2,7 +2,8 @@
 
     python benchmarks/appearance_figures.py data/prepared
 
-References come from the first half of a clip, targets from the second; true landmarks; median over a corpus' clips.
+References come from the first half of a clip, targets from the second: for each target the nearest mouths, or three
+fixed ones. True landmarks, faces of at least 100 px; a corpus' figure is its clips' median, "mean" that of the corpora.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import argparse
 import torch
 from torch import Tensor
 
-from comfyui_mytalk.appearance.model import load_appearance
+from comfyui_mytalk.appearance.blend import match_colour
+from comfyui_mytalk.appearance.mask import face_region
+from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.training.appearance_data import RawSample, Sample
 from comfyui_mytalk.training.appearance_validation import (
     Method,
@@ -20,6 +23,7 @@ from comfyui_mytalk.training.appearance_validation import (
     middle_reference,
     network,
     score_corpora,
+    validation_samples,
 )
 from comfyui_mytalk.training.clips import read_clips
 
@@ -44,6 +48,22 @@ def warp_mean(raw: RawSample, sample: Sample) -> Tensor:
     return sample.inputs.references.mean(1)
 
 
+def as_pasted(model: AppearanceModel) -> Method:
+    """The network's picture as it comes into the frame: colours matched, and the neck the source's own."""
+    paint = network(model)
+
+    def method(raw: RawSample, sample: Sample) -> Tensor:
+        source, size = raw.crop[None], raw.crop.shape[-1]
+        top, bottom, left, right = model.params.window or (0, size, 0, size)
+        window = (Ellipsis, slice(top, bottom), slice(left, right))
+        made, mask = source.clone(), torch.zeros_like(source[:, :1])
+        made[window], mask[window] = paint(raw, sample), sample.mask
+        mask = torch.minimum(mask, face_region(raw.points[None], raw.points[None], size))
+        return torch.lerp(source, match_colour(made, source, mask), mask)[window]
+
+    return method
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="folder of prepared clips")
@@ -57,9 +77,12 @@ def main() -> None:
         "warp of the best reference": warp_best,
         "mean of the warps": warp_mean,
         "network": network(model),
+        "network, as it is pasted": as_pasted(model),
     }
     for fixed in (False, True):
-        print(f"\n{'fixed references' if fixed else 'nearest mouths of the first half'}: PSNR / SSIM / sharpness")
+        used = {clip.path for clip, _ in validation_samples(clips, model.params.references, 1, fixed)}
+        kind = "three fixed references" if fixed else "nearest mouths of the first half"
+        print(f"\n{kind}, {len(used)} clips: PSNR / SSIM / sharpness")
         for name, method in methods.items():
             with torch.no_grad():
                 scores = score_corpora(clips, method, model.params, options.per_clip, fixed)

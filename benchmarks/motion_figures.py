@@ -1,6 +1,9 @@
 """How well the shipped motion model follows speech on prepared clips: paired, one sample, measured on landmarks.
 
-    python benchmarks/motion_figures.py data/prepared [--features runs/features] [--sheet sheet.png]
+    python benchmarks/motion_figures.py data/prepared [--offsets offsets.json] [--sheet sheet.png]
+
+With `--offsets` (from `scripts/align_clips.py`) speech is moved onto the film first: without, a clip that is itself out
+of sync lowers the figures of a mouth that is not.
 
 Every clip speaks its own words under its upper face played backwards: the true upper face gives the mouth away.
 Medians per corpus. Baselines: loudness, ridge regression from the same features, another clip's speech, a still mouth.
@@ -9,6 +12,7 @@ Medians per corpus. Baselines: loudness, ridge regression from the same features
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -20,6 +24,7 @@ from comfyui_mytalk.motion.edit import manner_of, match_manner
 from comfyui_mytalk.motion.generate import MotionOptions
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening
 from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
+from comfyui_mytalk.speech.audio import SPEECH_RATE
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.motion_data import Take, load_takes
@@ -104,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of prepared clips")
     parser.add_argument("--features", default="runs/features", help="where speech features are kept")
+    parser.add_argument("--offsets", type=Path, help="JSON of seconds by clip name: how much the speech comes late")
     parser.add_argument("--motion", default="motion_small", help="name or file")
     parser.add_argument("--speech-encoder", default="speech_small", help="name, folder or file")
     parser.add_argument("--identity", default="identity_small", help="name or file")
@@ -116,12 +122,10 @@ def main() -> None:
     speech = load_speech_encoder(args.speech_encoder)
     check_needs(model, speech, extractor)
     cache = Path(args.features) / speech.sha256[:12]
-    clips = read_clips(args.data, "val")
-    takes, ridge = (
-        load_takes(clips, speech, cache),
-        fit_ridge(load_takes(read_clips(args.data, "train"), speech, cache)),
-    )
-    sound = {clip.path.stem: clip.speech for clip in clips}
+    clips, offsets = read_clips(args.data, "val"), json.loads(args.offsets.read_text()) if args.offsets else {}
+    takes = load_takes(clips, speech, cache, offsets=offsets)
+    ridge = fit_ridge(load_takes(read_clips(args.data, "train"), speech, cache, offsets=offsets))
+    sound = {c.path.stem: c.speech.roll(-round(offsets.get(c.path.stem, 0) * SPEECH_RATE), 0) for c in clips}
     options, rows = MotionOptions(steps=args.steps, variation=args.variation, guidance=args.guidance), []
     for index, take in enumerate(takes):
         other = takes[(index + len(takes) // 2) % len(takes)]

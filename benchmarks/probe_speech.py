@@ -24,10 +24,18 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from comfyui_mytalk.speech.features import HOP, load_speech_encoder, normalise_loudness
+from comfyui_mytalk.training.alignment import (
+    CONTEXT,
+    at_positions,
+    correlation,
+    moments,
+    opening_of,
+    positions_of,
+    solve,
+)
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
-from comfyui_mytalk.training.speech_data import mouth_opening
 
-CONTEXTS = {"frame": (0,), "context": (-8, -4, -2, 0, 2, 4, 8)}  # features, 20 ms each
+CONTEXTS = {"frame": (0,), "context": CONTEXT}  # features, 20 ms each
 PER_CORPUS = 25  # clips to fit on
 
 
@@ -42,36 +50,14 @@ def loudness(speech: Tensor) -> Tensor:
 
 
 def at_frames(features: Tensor, clip: PreparedClip, context: tuple[int, ...]) -> np.ndarray:
-    """Features with context, interpolated to the frames with a face `(f, d * len(context))`, less their mean."""
-    centre = clip.times[clip.found].numpy() * 50 - 0.5
-    rows = []
-    for offset in context:
-        position = (centre + offset).clip(0, len(features) - 1)
-        low = np.floor(position).astype(int).clip(0, max(len(features) - 2, 0))
-        share = torch.from_numpy(position - low)[:, None].float()
-        rows.append(features[low] * (1 - share) + features[(low + 1).clip(max=len(features) - 1)] * share)
-    stacked = torch.cat(rows, 1).numpy()
-    return stacked - stacked.mean(0)
+    """Features with context at the frames with a face `(f, d * len(context))`, less their mean."""
+    return at_positions(features, positions_of(clip), context)
 
 
-def target(clip: PreparedClip) -> np.ndarray:
-    opening = mouth_opening(clip)[clip.found.numpy()]
-    return opening - opening.mean()
-
-
-def fit(
-    clips: list[PreparedClip], features: list[Tensor], context: tuple[int, ...], penalty: float = 0.03
-) -> np.ndarray:
-    """Ridge regression of the opening; every clip's deviation is scaled to one, so that no corpus shouts."""
-    gram = moment = 0.0
-    for clip, feature in zip(clips, features, strict=True):
-        x, y = at_frames(feature, clip, context), target(clip)
-        gram, moment = gram + x.T @ x, moment + x.T @ (y / max(y.std(), 0.05))
-    return np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), moment)
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.nan_to_num(np.corrcoef(a, b)[0, 1]))
+def fit(clips: list[PreparedClip], features: list[Tensor], context: tuple[int, ...]) -> np.ndarray:
+    """Ridge regression of the opening."""
+    parts = [moments(at_frames(f, clip, context), opening_of(clip)) for clip, f in zip(clips, features, strict=True)]
+    return solve(sum(gram for gram, _ in parts), sum(moment for _, moment in parts))
 
 
 def per_corpus(clips: list[PreparedClip], values: list[float]) -> dict[str, float]:
@@ -87,7 +73,7 @@ def plot(path: str, clips: list[PreparedClip], predicted: list[np.ndarray]) -> N
 
     figure, axes = plt.subplots(len(clips), figsize=(12, 2 * len(clips)), squeeze=False)
     for axis, clip, track in zip(axes[:, 0], clips, predicted, strict=True):
-        true = target(clip)
+        true = opening_of(clip)
         axis.plot(clip.times[clip.found], true / true.std(), "k", label="true")
         axis.plot(clip.times[clip.found], track / track.std(), "r", label="probe")
         axis.set_title(f"{clip.path.stem}  r = {correlation(track, true):.2f}", fontsize=8)
@@ -128,7 +114,7 @@ def main() -> None:
             for title, features in probe:
                 tracks[title] = [at_frames(f, clip, context) @ weights for f, clip in zip(features, val, strict=True)]
     table = {
-        title: per_corpus(val, [correlation(p, target(c)) for p, c in zip(track, val, strict=True)])
+        title: per_corpus(val, [correlation(p, opening_of(c)) for p, c in zip(track, val, strict=True)])
         for title, track in tracks.items()
     }
     for title, row in table.items():

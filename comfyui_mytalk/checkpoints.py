@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 FORMAT = "comfyui-mytalk"
 TRAIN_COMMAND = {
     "face": "python scripts/convert_face_landmarks.py (see weights/README.md)",
-    "speech": "python -m comfyui_mytalk train speech",
+    "speech": "python -m scripts.convert_speech_encoder (see weights/README.md)",
     "identity": "python -m comfyui_mytalk train identity",
     "motion": "python -m comfyui_mytalk train motion",
     "appearance": "python -m comfyui_mytalk train appearance",

@@ -29,7 +29,7 @@ USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 LENGTH_MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 TRAINERS = {
-    "speech": "the small wav2vec 2.0 encoder that ships",
+    "speech": "a speech encoder from synthetic speech and clips, in place of the one that ships",
     "identity": "the identity extractor",
     "motion": "landmark diffusion: how a mouth moves to speech",
     "appearance": "the renderer of the lower face",
@@ -167,7 +167,7 @@ def _add_sync(commands: Any) -> None:
     add("--strength", type=float, default=1.0, metavar="X", help="how far the mouth opens (default %(default)s)")
     add("--silence-gate", type=float, default=1.0, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
-    add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face wav2vec 2.0 folder")
+    add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face folder")
     add("--identity", default="identity_small", metavar="NAME", help="(default %(default)s)")
     add("--motion", default="motion_small", metavar="NAME", help="(default %(default)s)")
     add("--appearance", default="appearance_small", metavar="NAME", help="(default %(default)s)")

@@ -12,8 +12,9 @@ DEFAULTS = MotionOptions()
 FACES = ("largest", "index", "nearest to point")
 REFERENCES = ("nearest mouth", "fixed")
 MODELS = {
-    "speech": "Speech encoder: our small one, a wav2vec 2.0, HuBERT or WavLM folder in models/mytalk, or a file in "
-    "models/audio_encoders. Must be the one that the motion model was trained with. Default: speech_small.",
+    "speech": "Speech encoder: the small one that ships, a wav2vec 2.0, HuBERT, WavLM or Whisper folder in "
+    "models/mytalk, or a file in models/audio_encoders. Must be the one that the motion model was "
+    "trained with. Default: speech_small.",
     "identity": "Identity extractor in models/mytalk or shipped. Must be the one that the motion model was trained "
     "with. Default: identity_small.",
     "motion": "Motion model in models/mytalk or shipped. It decides how the mouth moves. Default: motion_small.",

@@ -78,7 +78,7 @@ IDENTITY_PRESETS = {
 PRESETS = {
     "paper": MotionParams(),
     "small": MotionParams(
-        speech_in=256,
+        speech_in=384,
         speech_dim=128,
         speech_layers=1,
         speech_heads=4,

@@ -1,4 +1,4 @@
-"""The small speech encoder of our own: log-mel and Conformer blocks, called like an encoder of the wav2vec family.
+"""A speech encoder of our own: log-mel and Conformer blocks, called like an encoder of the wav2vec family.
 
     b windows   n samples at 16 kHz   m mel frames at 100 Hz   s features at 50 Hz   d width
 

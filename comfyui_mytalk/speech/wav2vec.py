@@ -1,4 +1,4 @@
-"""Reading wav2vec 2.0, HuBERT and WavLM encoders from local files, whatever their size."""
+"""Reading wav2vec 2.0, HuBERT, WavLM and Whisper encoders from local files, whatever their size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from ..errors import InputError
+from .whisper import from_hugging_face, is_whisper
 
 FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
@@ -40,14 +41,21 @@ def read_encoder_folder(folder: Path) -> nn.Module:
     if not (folder / "config.json").is_file() or not files:
         raise InputError(f"{folder} is no speech encoder: expected config.json and model.safetensors in it (not .bin)")
     state = {name: tensor for file in files for name, tensor in read_state(file).items()}
+    if is_whisper(state):
+        return from_hugging_face(state)
     return build_encoder(json.loads((folder / "config.json").read_text()), modern_names(state), folder)
 
 
 def read_encoder_file(path: Path) -> nn.Module:
     """A single file without configuration, as in a host's `models/audio_encoders`: sizes come from the tensors."""
-    state = modern_names(read_state(path))
+    state = read_state(path)
+    if is_whisper(state):
+        return from_hugging_face(state)
+    state = modern_names(state)
     if "feature_extractor.conv_layers.0.conv.weight" not in state:
-        raise InputError(f"{path} is no wav2vec 2.0, HuBERT or WavLM encoder; give a folder or file of one of these")
+        raise InputError(
+            f"{path} is no wav2vec 2.0, HuBERT, WavLM or Whisper encoder; give a folder or file of one of these"
+        )
     return build_encoder(infer_config(state), state, path)
 
 

@@ -1,4 +1,4 @@
-"""Train the small speech encoder: phones of synthetic speech and the mouths of real clips, from one set of features.
+"""Train a speech encoder of our own: phones of synthetic speech and the mouths of real clips, from one set of features.
 
     b crops   n samples at 16 kHz   s features at 50 Hz   k mouth targets (principal components, then the opening)
 
@@ -197,7 +197,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--synthetic", required=True, help="folder of shards from scripts/synthesise_speech.py")
     parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
     parser.add_argument("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py")
-    parser.add_argument("--save", default="runs/speech/speech_small.safetensors", help="where the weights go")
+    parser.add_argument("--save", default="runs/speech/speech_own.safetensors", help="where the weights go")
 
 
 def main(args: Namespace) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -105,6 +106,12 @@ def figures_of(
     return figures
 
 
+def one_of_each(takes: list[Take], count: int = 5) -> list[Take]:
+    """The first take of each corpus, the largest corpora first."""
+    corpora = [name for name, _ in Counter(take.corpus for take in takes).most_common(count)]
+    return [next(take for take in takes if take.corpus == corpus) for corpus in corpora]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of prepared clips")
@@ -139,7 +146,7 @@ def main() -> None:
     for name in rows[0][1]:
         print(f"| {name} | " + " | ".join(f"{figures[name]:.2f}" for figures in table.values()) + " |")
     if args.sheet:
-        save_sheet(Path(args.sheet), model, extractor, takes[:: max(1, len(takes) // 8)], args.steps)
+        save_sheet(Path(args.sheet), model, extractor, one_of_each(takes), args.steps)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .appearance.blend import frame_mask, match_colour, paste_back
+from .appearance.blend import match_colour, paste_into
 from .appearance.inside import mouth_opening
 from .appearance.mask import MaskExtent, face_region, lip_mask, lip_region, mask_extent
 from .appearance.model import AppearanceModel
@@ -145,9 +145,9 @@ def cut_frames(
 ) -> Tensor:
     """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
     crops = torch.zeros(len(frames), 3, size, size, dtype=torch.uint8)
-    for pixels, at, done in pick_frames(source, frames.unique()):
+    for pixels, index, at, done in pick_frames(source, frames.unique()):
         if len(at):
-            cut = cut_source(pixels, place[at], size).mul(255).round().byte()
+            cut = cut_source(pixels, place[at], size, index).mul(255).round().byte()
             found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
             here = at[found] == frames
             crops[here] = cut[found[here]]
@@ -156,16 +156,16 @@ def cut_frames(
     return crops
 
 
-def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """The frames `wanted (m,)`, sorted, in chunks: yields `(pixels, their numbers, how far the source is read)`."""
+def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """The frames `wanted (m,)`, sorted, in chunks: `(pixels, index into them, their numbers, how far is read)`."""
     if isinstance(source, TensorSource):
         for at in wanted.split(chunk):
-            yield source.frames[at.to(source.frames.device)].cpu(), at, int(at[-1]) + 1
+            yield source.frames, at, at, int(at[-1]) + 1
         return
     start = 0
     for pixels, _ in source.chunks(chunk):
         at = wanted[(wanted >= start) & (wanted < start + len(pixels))]
-        yield pixels[at - start], at, start + len(pixels)
+        yield pixels, at - start, at, start + len(pixels)
         start += len(pixels)
 
 
@@ -175,10 +175,11 @@ def picked(frames: Tensor, index: Tensor) -> Tensor:
     return frames[first : last + 1] if last - first + 1 == len(index) else frames[index.to(frames.device)]
 
 
-def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE) -> Tensor:
-    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8."""
+def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None) -> Tensor:
+    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`."""
     rows, columns, transform = crop_window(place.transform, frames.shape[1:3], size)
-    return cut_crops(pictures(frames[:, rows, columns]), transform, size)
+    window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
+    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size)
 
 
 def pictures(frames: Tensor) -> Tensor:
@@ -187,12 +188,15 @@ def pictures(frames: Tensor) -> Tensor:
     return picture.float() if picture.is_floating_point() else picture.float() / 255
 
 
-def lay_back(frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, place: Geometry) -> None:
-    """Paste `crops (b, 3, s, s)` into `frames[index]` of `frames (f, h, w, c)`, which is changed."""
-    rows, columns, transform = crop_window(place.transform, frames.shape[1:3], crops.shape[-1])
-    index = index.to(frames.device)
-    part = frames[index, rows, columns, :3].permute(0, 3, 1, 2)
-    frames[index, rows, columns, :3] = paste_back(part, crops, mask, transform).permute(0, 2, 3, 1)
+def lay_back(
+    frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, place: Geometry, masks: Tensor | None = None
+) -> None:
+    """Paste `crops (b, 3, s, s)` into `frames[index]` of `frames (f, h, w, c)`, which is changed.
+
+    The same rows of `masks (f, h, w)`, where given, get the mask in the frame; 0 must be there.
+    """
+    into = None if masks is None else masks[:, None]
+    paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, place.transform, into)
 
 
 def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, count: int) -> Tensor:
@@ -206,13 +210,6 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, c
         wanted = reference_features(place.crop_points(track.points))
         index = retrieve_references(reference_features(bank.points), wanted, count)
     return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
-
-
-def lay_mask(masks: Tensor, index: Tensor, mask: Tensor, place: Geometry) -> None:
-    """Write into `masks[index]` of `masks (f, h, w)` where `lay_back` lays `mask (b, 1, s, s)`; 0 must be there."""
-    rows, columns, transform = crop_window(place.transform, masks.shape[1:3], mask.shape[-1])
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    masks[index, rows, columns] = frame_mask(mask, transform, size)[:, 0]
 
 
 class Painted(NamedTuple):
@@ -231,13 +228,15 @@ def paint_crops(
     points: Tensor,
     references: References,
     drawing: Tensor | None = None,
+    index: Tensor | None = None,
 ) -> Painted:
     """One batch: frames `(b, h, w, c)`, uint8 or float 0..1 -> crops with the mouths of landmarks `points (b, 478, 3)`.
 
-    `drawing (b, 3, s, s)` replaces the landmark image that `points` would give. Runs on the model's device.
+    `drawing (b, 3, s, s)` replaces the landmark image that `points` would give; `index (b,)` says which of `frames`
+    these are. Runs on the model's device.
     """
     size, device = model.params.size, next(model.parameters()).device
-    source = cut_source(frames, place, size)
+    source = cut_source(frames, place, size, index)
     hole, mask = (window_mask(model.params, part) for part in (place.hole(size), place.pasted(points, size)))
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
@@ -246,20 +245,26 @@ def paint_crops(
 
 
 def render_frames(
-    model: AppearanceModel, frames: Tensor, place: Geometry, points: Tensor, references: References, usable: Tensor
+    model: AppearanceModel,
+    frames: Tensor,
+    place: Geometry,
+    points: Tensor,
+    references: References,
+    usable: Tensor,
+    masks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and crop masks.
 
-    Frames that are not `usable (b,)` pass through bit for bit.
+    Frames that are not `usable (b,)` pass through bit for bit. `masks (b, h, w)`: as in `lay_back`.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
     if not len(index):
         return out, mask
     place, chosen = place[index], References(*(tensor[index] for tensor in references))
-    painted = paint_crops(model, picked(frames, index), place, points[index], chosen)
+    painted = paint_crops(model, frames, place, points[index], chosen, index=index)
     mask[index] = painted.mask
-    lay_back(out, index, match_colour(*painted), painted.mask, place)
+    lay_back(out, index, match_colour(*painted), painted.mask, place, masks)
     return out, mask
 
 

@@ -18,7 +18,6 @@ from ..comfyui_mytalk.pipeline import (
     ReferenceBank,
     geometry,
     paint_crops,
-    picked,
     pictures,
     reference_schedule,
 )
@@ -155,7 +154,7 @@ def paint(
         if new.any():
             drawn = drawn.clone()
             drawn[new] = render_landmarks(here.crop_points(motion.points[index])[new] * (size / CROP_SIZE), size)
-        painted = paint_crops(model, picked(images, index), here, motion.points[index], references, drawn)
+        painted = paint_crops(model, images, here, motion.points[index], references, drawn, index)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
     halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))

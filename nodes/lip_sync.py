@@ -12,7 +12,7 @@ from ..comfyui_mytalk.appearance.model import AppearanceModel
 from ..comfyui_mytalk.appearance.tuning import Tuning
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, lay_mask, reference_schedule, render_frames
+from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import load_model, tuned_input
 from .extract_dense_landmarks import WEIGHTS, describe, extract
@@ -156,10 +156,8 @@ def render(
     def run(part: slice) -> None:
         given, here, references = images[part], place[part], bank.gather(schedule[part])
         given = given if given.is_floating_point() else given / 255.0
-        frames[part], mask = render_frames(model, given, here, motion.points[part], references, motion.usable[part])
-        changed = motion.usable[part].nonzero()[:, 0]
-        if len(changed):
-            lay_mask(masks, changed + part.start, mask[changed], here[changed])
+        told = (here, motion.points[part], references, motion.usable[part])
+        frames[part], _ = render_frames(model, given, *told, masks[part])
 
     halving(run, len(images), batch, progress.showing(frames.__getitem__))
     return frames, masks

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..comfyui_mytalk.appearance.blend import match_colour
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, lay_mask, picked, pictures
+from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, pictures
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY
 from .masked_reference_select import check_frames
@@ -76,9 +76,8 @@ def lay_over(
         if len(index):
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
             if match:
-                crop = match_colour(crop, cut_source(picked(images, index), here, crop.shape[-1]), mask)
-            lay_back(frames, index, crop, mask, here)
-            lay_mask(masks, index, mask, here)
+                crop = match_colour(crop, cut_source(images, here, crop.shape[-1], index), mask)
+            lay_back(frames, index, crop, mask, here, masks)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))
     return frames, masks

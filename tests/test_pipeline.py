@@ -145,8 +145,7 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     mask[:, :, 90:200, 60:190] = 0.75
     pasted, masks = frames.clone(), torch.zeros(2, 480, 640)
-    pipeline.lay_back(pasted, torch.arange(2), crops, mask, place)
-    pipeline.lay_mask(masks, torch.arange(2), mask, place)
+    pipeline.lay_back(pasted, torch.arange(2), crops, mask, place, masks)
     expected = paste_back(whole, crops, mask, transform).permute(0, 2, 3, 1)
     torch.testing.assert_close(pasted[..., :3], expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(masks, frame_mask(mask, transform, (480, 640))[:, 0], atol=1e-3, rtol=0)

@@ -42,19 +42,29 @@ def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
 
 
 def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -> Tensor:
-    """Frames `(f, 3, h, w)` with `crops (f, 3, s, s)` laid over through `mask (f, 1, s, s)` and `transform (f, 2, 3)`.
-
-    Float frames are 0..1; uint8 frames give rounded uint8. Where the mask falls on no pixel the input's values are
-    kept exactly. Only the mask's box is computed. The input is not changed.
-    """
+    """Frames `(f, 3, h, w)` with `crops (f, 3, s, s)` laid over, as `paste_into` does. The input is not changed."""
     result = frames.clone()
-    unit = 1.0 if frames.is_floating_point() else 255.0
+    paste_into(result, torch.arange(len(frames)), crops, mask, transform)
+    return result
+
+
+def paste_into(
+    frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, transform: Tensor, masks: Tensor | None = None
+) -> None:
+    """Lay `crops (b, 3, s, s)` over `frames[index (b,)]` of `frames (f, 3, h, w)`, which is changed, through
+    `mask (b, 1, s, s)` and `transform (b, 2, 3)`; `masks (f, 1, h, w)`, where given, gets what `frame_mask` gives.
+
+    Float frames are 0..1; uint8 frames get rounded uint8. Where the mask falls on no pixel the values are kept
+    exactly. Only the mask's box is computed.
+    """
+    unit, at = 1.0 if frames.is_floating_point() else 255.0, index.tolist()
     for i, placed, rows, columns in _placements(crops, mask, transform, frames.shape[-2:]):
         picture, share = placed[:3].to(frames.device), placed[3:].to(frames.device)
-        frame = frames[i, :, rows, columns]
+        frame = frames[at[i], :, rows, columns]
         blended = frame + share * (picture.clamp(0, 1) * unit - frame)
-        result[i, :, rows, columns] = blended.to(frames.dtype) if unit == 1 else blended.round().to(frames.dtype)
-    return result
+        frame.copy_(blended if unit == 1 else blended.round())
+        if masks is not None:
+            masks[at[i], :, rows, columns] = placed[3:]
 
 
 def frame_mask(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:

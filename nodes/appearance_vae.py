@@ -23,10 +23,12 @@ from ..comfyui_mytalk.pipeline import (
 )
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
+from .listening import listening
 from .masked_reference_select import check_frames
 from .types import References, Track, Tuned
 
-BATCH = {"cpu": 4, "cuda": 16, "mps": 8}  # on a CPU few, so that Cancel is heard within a second
+BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
+READ_BATCH = 4  # drawings
 READING = 0.1  # of the bar
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
 
@@ -122,7 +124,7 @@ def follow(drawings: Tensor, track: FaceTrack, motion: FaceTrack, progress: Prog
             drawn, motion.points[index], track.pose[index], track.transform[index]
         )
 
-    halving(run, len(frames), BATCH["cpu"], progress)
+    halving(run, len(frames), READ_BATCH, progress)
     return (motion.replace(points=points) if edited.any() else motion), edited
 
 
@@ -157,7 +159,8 @@ def paint(
         painted = paint_crops(model, images, here, motion.points[index], references, drawn, index)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
-    halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))
+    with listening(model):
+        halving(run, len(frames), batch, progress.showing(lambda done: crops[frames[done]]))
     return crops, mask
 
 

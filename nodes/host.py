@@ -178,6 +178,11 @@ def halved(batch: int, least: int = 1) -> int:
     return batch // 2
 
 
+def throw_if_cancelled() -> None:
+    """Raise the host's own exception once the user has pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 class Progress:
     """The library's `progress(done, total)`: moves a share of the node's bar, and raises when the user cancels.
 
@@ -204,7 +209,7 @@ class Progress:
         return Progress(self.bar, self.start, self.stop, show)
 
     def __call__(self, done: int, total: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        throw_if_cancelled()
         share = done / max(total, 1)
         value = round(STEPS * (self.start + (self.stop - self.start) * share))
         self.bar.update_absolute(value, STEPS, self.preview(done, share))

@@ -30,6 +30,7 @@ from .inputs import (
     seed_input,
 )
 from .landmark_diffusion_sampler import sample_motion
+from .listening import listening
 from .masked_reference_select import select
 from .media import Clip, Video, compact, read_audio, read_clip, write_audio
 from .wav2vec_features import speech_features
@@ -159,5 +160,6 @@ def render(
         told = (here, motion.points[part], references, motion.usable[part])
         frames[part], _ = render_frames(model, given, *told, masks[part])
 
-    halving(run, len(images), batch, progress.showing(frames.__getitem__))
+    with listening(model):
+        halving(run, len(images), batch, progress.showing(frames.__getitem__))
     return frames, masks

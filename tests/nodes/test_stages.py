@@ -65,10 +65,10 @@ def test_pictures_that_do_not_fit_are_painted_fewer_at_a_time(
         module = host.module(f"nodes.{node}")
         paint = getattr(module, name)
 
-        def run(model: Any, pictures: torch.Tensor, *others: Any) -> Any:
-            if len(pictures) > 2:
+        def run(model: Any, pictures: torch.Tensor, place: Any, *others: Any) -> Any:
+            if len(place.pose) > 2:
                 raise host.management.OOM_EXCEPTION("too many")
-            return paint(model, pictures, *others)
+            return paint(model, pictures, place, *others)
 
         monkeypatch.setattr(module, name, run)
 

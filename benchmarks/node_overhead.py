@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 
-def run_library(folder: Path, steps: int) -> None:
+def run_library(folder: Path, steps: int, dtype: str) -> None:
+    """`dtype` is the nodes' precision, which the host advises: their work is to be compared, not AMX."""
     from comfyui_mytalk.sync import SyncOptions, sync_video
 
-    # In single precision, which is what a host advises on a CPU: the nodes' work is to be compared, not AMX.
-    options = SyncOptions(steps=steps, device="cpu", dtype="float32", length_mode="trim")
+    options = SyncOptions(steps=steps, device="cpu", dtype=dtype, length_mode="trim")
     sync_video(folder / "clip.mp4", folder / "speech.wav", folder / "library.mp4", options)
 
 
@@ -87,7 +87,8 @@ def measure(folder: Path, steps: int, turns: int) -> dict[str, Any]:
     from pack import Host
 
     graph = Graph(Host(folder), steps)
-    sides = {"library": lambda: run_library(folder, steps), "nodes": lambda: graph(folder)}
+    dtype = str(graph.host.module("nodes.host").picture_dtype()).removeprefix("torch.")
+    sides = {"library": lambda: run_library(folder, steps, dtype), "nodes": lambda: graph(folder)}
     for run in sides.values():  # the first run of a process pays for imports and caches
         run()
     graph.seconds.clear()
@@ -97,7 +98,8 @@ def measure(folder: Path, steps: int, turns: int) -> dict[str, Any]:
             wall, work = perf_counter(), process_time()
             run()
             rows[name].append((perf_counter() - wall, process_time() - work))
-    found: dict[str, Any] = {
+        print(*(f"{name}: {rows[name][-1][0]:.1f} s wall, {rows[name][-1][1]:.1f} s CPU" for name in sides), flush=True)
+    found: dict[str, Any] = {"dtype": dtype} | {
         name: {"wall": [round(row[0], 2) for row in values], "cpu": [round(row[1], 2) for row in values]}
         for name, values in rows.items()
     }
@@ -128,7 +130,7 @@ def main() -> None:
         make_speech(folder / "speech.wav", options.seconds)
         found = measure(folder, options.steps, options.turns)
     for side in ("library", "nodes"):
-        print(f"{side}: {found[side]['wall']} s wall, {found[side]['cpu']} s of the CPU")
+        print(f"{side}, {found['dtype']}: {found[side]['wall']} s wall, {found[side]['cpu']} s of the CPU")
     print("nodes, median seconds of each:", found["each"])
     print(f"overhead of the nodes: {found['overhead_wall']:+.1%} wall, {found['overhead_cpu']:+.1%} CPU, median")
     if options.json:

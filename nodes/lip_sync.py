@@ -152,11 +152,12 @@ def render(
     place = geometry(track, motion)
     schedule = reference_schedule(bank, motion, place, model.params.references)
     kind = images.dtype if images.is_floating_point() else torch.float32
-    frames, masks = torch.empty_like(images, dtype=kind), torch.zeros(images.shape[:3])
+    frames, masks = torch.empty_like(images, dtype=kind), torch.empty(images.shape[:3])
 
     def run(part: slice) -> None:
         given, here, references = images[part], place[part], bank.gather(schedule[part])
         given = given if given.is_floating_point() else given / 255.0
+        masks[part] = 0
         told = (here, motion.points[part], references, motion.usable[part])
         frames[part], _ = render_frames(model, given, *told, masks[part])
 

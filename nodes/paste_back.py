@@ -67,11 +67,11 @@ def lay_over(
     images: Tensor, crops: Tensor, crop_mask: Tensor, place: Geometry, match: bool, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)` with the crops in place, and masks `(f, h, w)`."""
-    frames, masks = torch.empty_like(images), torch.zeros(images.shape[:3])
+    frames, masks = torch.empty_like(images), torch.empty(images.shape[:3])  # filled batch by batch: Cancel is heard
     changed = crop_mask.flatten(1).any(1).cpu()
 
     def run(part: slice) -> None:
-        frames[part] = images[part]
+        frames[part], masks[part] = images[part], 0
         index = changed[part].nonzero()[:, 0] + part.start
         if len(index):
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()

@@ -54,7 +54,7 @@ class RenderLandmarkImage(io.ComfyNode):
 def draw(track: FaceTrack, size: int, progress: Progress) -> Tensor:
     """Landmark pictures `(f, size, size, 3)`."""
     place = geometry(track)
-    pictures = torch.zeros(len(track), size, size, 3)
+    pictures = torch.empty(len(track), size, size, 3)
 
     def run(part: slice) -> None:
         points = place[part].crop_points(track.points[part]) * (size / CROP_SIZE)

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from .appearance.blend import match_colour, paste_into
 from .appearance.inside import mouth_opening
-from .appearance.mask import MaskExtent, face_region, lip_mask, lip_region, mask_extent
+from .appearance.mask import (
+    MaskExtent,
+    face_region,
+    lip_mask,
+    lip_region,
+    mask_extent,
+    nose_region,
+    room_for_cheeks,
+)
 from .appearance.model import AppearanceModel
 from .appearance.references import (
     choose_references,
@@ -87,15 +95,19 @@ class Geometry:
 
     def pasted(self, points: Tensor, size: int) -> Tensor:
         """What is pasted `(f, 1, size, size)` of a picture with the landmarks `points (f, 478, 3)`."""
-        jaws = face_region(self.crop_points(self.points), self.crop_points(points), size)
-        return torch.minimum(self.mask(size), jaws)
+        source = self.crop_points(self.points)
+        jaws = face_region(source, self.crop_points(points), size)
+        return torch.minimum(self.mask(size), jaws) * (1 - nose_region(source, size))
 
 
 def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
-    """Pose, crops and mask of a clip. The mask makes room for the mouths of `generated` tracks too."""
+    """Pose, crops and mask of a clip. The mask makes room for mouths and cheeks of `generated` tracks too."""
     pose = source.pose
-    shapes = [to_canonical(track.points, pose)[source.usable] for track in (source, *generated)]
-    return Geometry(pose, source.transform, mask_extent(torch.cat(shapes)), source.points)
+    old, *new = (to_canonical(track.points, pose)[source.usable] for track in (source, *generated))
+    extent = mask_extent(torch.cat([old, *new]))
+    for shapes in new:
+        extent = room_for_cheeks(extent, old, shapes)
+    return Geometry(pose, source.transform, extent, source.points)
 
 
 @dataclass(frozen=True)

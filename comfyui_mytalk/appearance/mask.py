@@ -30,6 +30,9 @@ DIRECTIONS = 48  # half planes a convex mask is made of
 HOLE_MARGIN = 0.3  # cm on each side that the network paints beyond what is pasted
 NECK = 14.0  # pixels of a 256 crop below the jaw within which the pasted neck fades into the source's
 NECK_FEATHER = 12.0
+CHEEKS = (0.5, 0.2)  # cm by which the patch is raised and widened where mouths differ: a laugh folds the cheeks
+UNLIKE = (0.3, 0.6)  # cm between old and new lips in a clip's tenth most different frame: no room for cheeks, all of it
+NOSE_GROW = 2.0  # pixels of a 256 crop
 CELL = 4  # pixels between exact distances; interpolated between them
 NOSE_BASE = (2, 97, 326)
 UPPER_LIP_TOP = (0, 37, 267)
@@ -69,6 +72,18 @@ def mask_extent(canonical: Tensor, usable: Tensor | None = None) -> MaskExtent:
     )
 
 
+def room_for_cheeks(extent: MaskExtent, source: Tensor, target: Tensor) -> MaskExtent:
+    """The patch of a clip whose mouths `source` become `target`, both pose-free `(f, 478, 3)`, centimetres.
+
+    The folds of a laugh reach above the lips and would end at the patch's edge when the mouth becomes quiet.
+    """
+    lips = landmark_set("lips_outer").to(source.device)
+    apart = (target[:, lips] - source[:, lips]).norm(dim=-1).mean(1).quantile(0.9).item()
+    share = min(max((apart - UNLIKE[0]) / (UNLIKE[1] - UNLIKE[0]), 0.0), 1.0)
+    top, side = (share * most for most in CHEEKS)
+    return replace(extent, top=extent.top + top, half_width=extent.half_width + side)
+
+
 def lip_mask(pose: Pose, transform: Tensor, extent: MaskExtent, size: int = CROP_SIZE) -> Tensor:
     """The soft mask `(f, 1, size, size)` of frames with head pose `pose`, in crops placed by `transform (f, 2, 3)`.
 
@@ -98,6 +113,11 @@ def face_region(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor
     old, new = source[:, oval, :2], target[:, oval, :2]
     risen = (old - new) * (old[..., 1:] > new[..., 1:])
     return soft_hull(torch.cat([old + risen / 2, new], 1), size, NECK_FEATHER, grow=NECK)
+
+
+def nose_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(f, 1, size, size)` of the nose, which no mouth moves, from landmarks `(f, 478, 2)` in crop pixels."""
+    return soft_hull(points[:, landmark_set("nose").to(points.device), :2], size, FEATHER, grow=NOSE_GROW)
 
 
 def soft_hull(points: Tensor, size: int, feather: float, grow: float = 0.0) -> Tensor:

@@ -4,7 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from comfyui_mytalk.appearance.mask import NECK, MaskExtent, dilate, face_region, lip_mask, lip_region, mask_extent
+from comfyui_mytalk.appearance.mask import (
+    NECK,
+    MaskExtent,
+    dilate,
+    face_region,
+    lip_mask,
+    lip_region,
+    mask_extent,
+    nose_region,
+    room_for_cheeks,
+)
 from comfyui_mytalk.landmarks.align import apply_transform, crop_transform, invert
 from comfyui_mytalk.landmarks.canonical import Pose, canonical_face, fit_pose, from_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
@@ -118,6 +128,28 @@ def test_the_network_paints_more_than_is_pasted_and_not_the_nose():
     pasted, hole = (lip_mask(pose, crop_transform(pose), part) for part in (extent, extent.hole))
     assert (hole >= pasted).all() and hole.sum() > 1.03 * pasted.sum()
     assert values(hole, crop_points(face(), pose)[:, [1, 98, 327]]).max() < 0.05
+
+
+@pytest.mark.parametrize(("smile", "share"), [(0.0, 0.0), (0.2, 0.0), (0.45, 0.5), (1.0, 1.0)])
+def test_mouths_unlike_the_old_ones_get_room_for_cheeks(smile, share):
+    """By what the clip's most different frames need, not by a single one."""
+    extent, old = mask_extent(face()), face().repeat(20, 1, 1)
+    new = old.clone()
+    new[:4, landmark_set("lips_outer"), 0] += smile
+    new[19, landmark_set("lips_outer"), 0] += 3
+    room = room_for_cheeks(extent, old, new)
+    assert (room.top - extent.top, room.half_width - extent.half_width) == pytest.approx(
+        (share / 2, share / 5), abs=1e-3
+    )
+    assert room.bottom == extent.bottom
+
+
+def test_the_nose_is_left_out_to_its_edge():
+    pose = head(10, 5, 0)
+    points = crop_points(face(), pose)
+    mask = nose_region(points)
+    assert values(mask, points[:, [1, 4, 5, 195]]).min() > 0.95
+    assert values(mask, points[:, [0, 61, 291, 205, 425]]).max() == 0  # lips, and where cheeks fold
 
 
 @pytest.mark.parametrize(("old", "new"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])

@@ -23,6 +23,7 @@ from .appearance.mask import (
     lip_mask,
     lip_region,
     mask_extent,
+    neck_light,
     nose_region,
     room_for_cheeks,
 )
@@ -98,6 +99,10 @@ class Geometry:
         source = self.crop_points(self.points)
         jaws = face_region(source, self.crop_points(points), size)
         return torch.minimum(self.mask(size), jaws) * (1 - nose_region(source, size))
+
+    def least_light(self, points: Tensor, size: int) -> Tensor:
+        """Share of the source's light `(f, 1, size, size)` that a picture with the landmarks `points` keeps."""
+        return neck_light(self.crop_points(self.points), self.crop_points(points), size)
 
 
 def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
@@ -253,7 +258,8 @@ def paint_crops(
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
     inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
-    return Painted(render_crops(model, *inputs, references, drawing).cpu(), source, mask)
+    crops = render_crops(model, *inputs, references, drawing).cpu()
+    return Painted(torch.maximum(crops, place.least_light(points, size) * source), source, mask)
 
 
 def render_frames(

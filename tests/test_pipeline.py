@@ -104,6 +104,17 @@ def test_the_neck_below_both_jaws_is_the_sources(model, frames, track):
     assert (lowest > chins).all() and (lowest < chins + (NECK + 2) * scale).all()
 
 
+def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
+    spoken = open_mouth(track)
+    place = pipeline.geometry(track, spoken)
+    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 4)
+    references = bank.gather(pipeline.reference_schedule(bank, spoken, place, 3))
+    painted = pipeline.paint_crops(model, frames, place, spoken.points, references)
+    share = place.least_light(spoken.points, 256)
+    assert (painted.crops >= share * painted.source).all() and (share[painted.mask > 0.1] > 0.5).any()
+    assert (painted.crops < 0.5 * painted.source).any()  # random weights paint dark spots, but not there
+
+
 def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
     place = pipeline.geometry(track)
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 3, fixed=True)

@@ -32,6 +32,8 @@ NECK = 14.0  # pixels of a 256 crop below the jaw within which the pasted neck f
 NECK_FEATHER = 12.0
 CHEEKS = (0.5, 0.2)  # cm by which the patch is raised and widened where mouths differ: a laugh folds the cheeks
 UNLIKE = (0.3, 0.6)  # cm between old and new lips in a clip's tenth most different frame: no room for cheeks, all of it
+SHADOW = 0.65  # of the neck's light that is left in the darkest shadow of a chin
+SHADOW_FEATHER = 4.0  # pixels of a 256 crop below the jaw
 NOSE_GROW = 2.0  # pixels of a 256 crop
 CELL = 4  # pixels between exact distances; interpolated between them
 NOSE_BASE = (2, 97, 326)
@@ -113,6 +115,16 @@ def face_region(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor
     old, new = source[:, oval, :2], target[:, oval, :2]
     risen = (old - new) * (old[..., 1:] > new[..., 1:])
     return soft_hull(torch.cat([old + risen / 2, new], 1), size, NECK_FEATHER, grow=NECK)
+
+
+def neck_light(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """The least share of the source's light that stays `(f, 1, size, size)`: 0 in the face, `SHADOW` below both jaws.
+
+    A chin throws a shadow on the neck that the source shows there; what is darker is a collar put in the wrong place.
+    """
+    oval = contour("face_oval_ring").to(source.device)
+    face = torch.cat([source[:, oval, :2], target[:, oval, :2]], 1)
+    return SHADOW * (1 - soft_hull(face, size, SHADOW_FEATHER, grow=SHADOW_FEATHER))
 
 
 def nose_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:

@@ -6,12 +6,14 @@ import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.mask import (
     NECK,
+    SHADOW,
     MaskExtent,
     dilate,
     face_region,
     lip_mask,
     lip_region,
     mask_extent,
+    neck_light,
     nose_region,
     room_for_cheeks,
 )
@@ -142,6 +144,16 @@ def test_mouths_unlike_the_old_ones_get_room_for_cheeks(smile, share):
         (share / 2, share / 5), abs=1e-3
     )
     assert room.bottom == extent.bottom
+
+
+@pytest.mark.parametrize(("old", "new"), [(0.0, 1.0), (1.0, 0.0)])
+def test_only_the_neck_below_both_jaws_keeps_its_light(old, new):
+    pose = head(0)
+    source, target = (crop_points(face(opening), pose) for opening in (old, new))
+    light, chins = neck_light(source, target), torch.stack([source[:, 152], target[:, 152]], 1)
+    lower = chins[:, chins[0, :, 1].argmax()][:, None]
+    assert values(light, chins - torch.tensor([0.0, 1.0])).max() < 0.05
+    assert values(light, lower + torch.tensor([0.0, 6.0])).item() == pytest.approx(SHADOW)
 
 
 def test_the_nose_is_left_out_to_its_edge():

@@ -24,8 +24,9 @@ HOP = 320  # the stride of every encoder of the family: 20 ms
 MARGIN = 40  # half of (receptive field 400 - stride 320): centres each feature on its own 20 ms
 FRAME = 2 * HOP  # one 25 fps frame
 SILENCE_POWER = 1e-9  # -90 dB full scale: about the rounding of 16-bit samples
-# Most clips that motion models learn from are shorter than four seconds, and features depend on all that is heard at
-# once: on 13 clips of 9 to 18 s the mouth followed at 0.62 with windows of eight seconds, 0.65 with four, 0.64 with two.
+# Most clips that motion models learn from are shorter than four seconds, and features depend on all that is heard
+# together: on 13 clips of 9 to 18 s the mouth followed at 0.62 with windows of eight seconds, 0.65 with four, 0.64 with
+# two.
 OWN_WINDOW = {"window": 200, "overlap": 100}
 ProgressCallback = Callable[[int, int], None]
 

@@ -137,7 +137,7 @@ def rebatch(chunks: Iterable[tuple[Any, Any]], batch: int) -> Iterator[tuple[Ten
             count += len(frames[-1])
             chunk, stamps = chunk[take:], stamps[take:]
             if count == batch:
-                yield torch.cat(frames), torch.cat(times)
+                yield (frames[0] if len(frames) == 1 else torch.cat(frames)), torch.cat(times)
                 frames, times, count = [], [], 0
     if count:
         yield torch.cat(frames), torch.cat(times)

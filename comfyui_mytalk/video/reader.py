@@ -5,6 +5,8 @@ n frames   h w picture as shown, after rotation
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -201,7 +203,17 @@ def in_chunks(frames: Iterator[tuple[np.ndarray, float]], size: int) -> Iterator
 
 def _stack(group: list[tuple[np.ndarray, float]]) -> tuple[Tensor, Tensor]:
     """Empties `group`, so that nothing but the caller holds the pictures."""
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in group]))
+    pictures = _own_pages((len(group), *group[0][0].shape))
+    np.stack([picture for picture, _ in group], out=pictures)
     times = torch.tensor([seconds for _, seconds in group], dtype=torch.float64)
     group.clear()
-    return pictures, times
+    return torch.from_numpy(pictures), times
+
+
+def _own_pages(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of bytes that is given back to the system as a whole.
+
+    On the heap, what is kept of each chunk (landmarks) would settle in the room that the chunk before left, the next
+    chunk would not fit there, and the heap would grow by the whole film.
+    """
+    return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import struct
 import weakref
 from fractions import Fraction
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.video.reader import VideoReader
+from comfyui_mytalk.video.reader import VideoReader, in_chunks
 
 NTSC = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25), Fraction(60000, 1001), Fraction(12)]
 S16 = 1 << 16  # 1.0 in a display matrix
@@ -221,3 +222,12 @@ def test_every_bad_input_is_one_clear_line(tmp_path, clip):
 def test_a_cut_of_nothing_is_refused(clip, start, duration, expected):
     with pytest.raises(InputError, match=expected):
         VideoReader(clip(), start, duration)
+
+
+def test_a_chunk_lies_on_pages_of_its_own() -> None:
+    """On the heap the landmarks that are kept would settle between chunks, and it would grow by the whole film."""
+    pictures = ((np.full((72, 128, 3), number, np.uint8), number / 25) for number in range(20))
+    chunks = list(in_chunks(pictures, 8))
+    assert [len(frames) for frames, _ in chunks] == [8, 8, 4]
+    assert all(frames.data_ptr() % mmap.PAGESIZE == 0 for frames, _ in chunks)
+    assert [int(frame[0, 0, 0]) for frames, _ in chunks for frame in frames] == list(range(20))

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.evaluation.metrics import correlation, lip_distance, silence, speech_level
+from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.motion.edit import manner_of, match_manner
 from comfyui_mytalk.motion.generate import MotionOptions
-from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity, mouth_opening
+from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
 from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.speech.audio import SPEECH_RATE
 from comfyui_mytalk.speech.features import load_speech_encoder

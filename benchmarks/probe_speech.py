@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from comfyui_mytalk.evaluation.metrics import correlation
 from comfyui_mytalk.speech.features import HOP, load_speech_encoder, normalise_loudness
 from comfyui_mytalk.training.alignment import (
     CONTEXT,
     at_positions,
-    correlation,
     moments,
     opening_of,
     positions_of,
@@ -76,7 +76,9 @@ def plot(path: str, clips: list[PreparedClip], predicted: list[np.ndarray]) -> N
         true = opening_of(clip)
         axis.plot(clip.times[clip.found], true / true.std(), "k", label="true")
         axis.plot(clip.times[clip.found], track / track.std(), "r", label="probe")
-        axis.set_title(f"{clip.path.stem}  r = {correlation(track, true):.2f}", fontsize=8)
+        axis.set_title(
+            f"{clip.path.stem}  r = {correlation(torch.from_numpy(track), torch.from_numpy(true)):.2f}", fontsize=8
+        )
     figure.tight_layout()
     figure.savefig(path, dpi=70)
 
@@ -114,7 +116,13 @@ def main() -> None:
             for title, features in probe:
                 tracks[title] = [at_frames(f, clip, context) @ weights for f, clip in zip(features, val, strict=True)]
     table = {
-        title: per_corpus(val, [correlation(p, opening_of(c)) for p, c in zip(track, val, strict=True)])
+        title: per_corpus(
+            val,
+            [
+                correlation(torch.from_numpy(p), torch.from_numpy(opening_of(c)))
+                for p, c in zip(track, val, strict=True)
+            ],
+        )
         for title, track in tracks.items()
     }
     for title, row in table.items():

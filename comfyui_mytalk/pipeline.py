@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from .appearance.blend import match_colour, paste_into
-from .appearance.inside import mouth_opening
 from .appearance.mask import (
     MaskExtent,
     face_region,
@@ -38,7 +37,7 @@ from .appearance.references import (
 )
 from .appearance.render import References, render_crops, window_mask
 from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert
-from .landmarks.canonical import Pose, to_canonical
+from .landmarks.canonical import Pose, mouth_opening, to_canonical
 from .landmarks.track import FaceTrack
 
 Progress = Callable[[int, int], None] | None

@@ -8,11 +8,11 @@ from skimage import data
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.blend import frame_mask, paste_back
-from comfyui_mytalk.appearance.inside import mouth_opening
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
 from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
+from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 
 FRAMES = 6

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import CROP_SIZE
+from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
 
 UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
@@ -62,11 +63,6 @@ def unseen(widest: Tensor, target: Tensor, size: int) -> Tensor:
     wanted = mouth_opening(target)
     open_enough = _rise(wanted * (CROP_SIZE / size), *LEAST_OPEN)
     return open_enough * (1 - _rise(widest / wanted.clamp_min(1e-3), *SHOWN))
-
-
-def mouth_opening(points: Tensor) -> Tensor:
-    """Between the inner lips `(...)`, in the unit of landmarks `(..., 478, ≥ 2)`."""
-    return (points[..., 14, :2] - points[..., 13, :2]).norm(dim=-1)
 
 
 def inner_lips(points: Tensor, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

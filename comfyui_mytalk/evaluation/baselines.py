@@ -10,10 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..landmarks.canonical import to_canonical
+from ..landmarks.canonical import mouth_opening, to_canonical
 from ..landmarks.track import FaceTrack
 from ..motion.edit import loudness, lower_face, with_lower_face
-from ..motion.identity import mouth_opening
 
 ENDS = 0.2  # share of the frames that are averaged into the closed and into the open face
 

@@ -17,10 +17,10 @@ from ..appearance.blend import frame_mask
 from ..appearance.references import MOUTH_BOX
 from ..errors import InputError
 from ..landmarks.align import CROP_SIZE
-from ..landmarks.canonical import to_canonical
+from ..landmarks.canonical import mouth_opening, to_canonical
 from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
-from ..motion.identity import IdentityExtractor, identity_tokens, mouth_opening
+from ..motion.identity import IdentityExtractor, identity_tokens
 from ..pipeline import TensorSource
 from .arcface import ArcFace
 from .metrics import (

@@ -68,7 +68,6 @@ def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         transform = transform / factor
-    height, width = images.shape[-2:]
     grid = sampling_grid(transform, size, images.shape[-2:])
     return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
 

@@ -30,6 +30,7 @@ ANCHOR_WEIGHTS = {
     420: 0.025462191551924,
 }  # fmt: skip
 FLIP = (1.0, -1.0, -1.0)  # pixel axes -> canonical axes: a half turn about x
+INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip
 
 
 @cache
@@ -104,3 +105,9 @@ def from_canonical(points: Tensor, pose: Pose) -> Tensor:
     """Canonical centimetres `(f, n, 3)` -> pixels `(f, n, 3)`. Inverse of `to_canonical`."""
     flipped = pose.scale[:, None, None] * (points @ pose.rotation.mT) + pose.translation[:, None]
     return flipped * points.new_tensor(FLIP)
+
+
+def mouth_opening(points: Tensor) -> Tensor:
+    """Distance `(...)` between the inner lips of landmarks `(..., 478, 2 or 3)`, in their own unit."""
+    upper, lower = (points[..., point, :2] for point in INNER_LIPS)
+    return (upper - lower).norm(dim=-1)

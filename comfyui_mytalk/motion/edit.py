@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..landmarks.align import gaussian_smooth
-from ..landmarks.canonical import from_canonical, to_canonical
+from ..landmarks.canonical import INNER_LIPS, from_canonical, mouth_opening, to_canonical
 from ..landmarks.sets import landmark_set
 from ..speech.audio import SPEECH_RATE
 from ..speech.features import normalise_loudness
-from .identity import INNER_LIPS, TOKENS, mouth_opening, resting_frames
+from .identity import TOKENS, resting_frames
 
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack

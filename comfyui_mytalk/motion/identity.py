@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..errors import InputError
-from ..landmarks.canonical import to_canonical
+from ..landmarks.canonical import mouth_opening, to_canonical
 from .params import IdentityParams
 
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
 
 TOKENS = 8
-INNER_LIPS = (13, 14)  # middle of the upper and of the lower inner lip
 
 
 class IdentityExtractor(nn.Module):
@@ -80,12 +79,6 @@ class ArcFace(nn.Module):
         harder = torch.where(angle < math.pi - self.margin, (angle + self.margin).cos(), straight)
         target = F.one_hot(label, len(self.weight)).bool()
         return F.cross_entropy(self.scale * torch.where(target, harder, cosine), label)
-
-
-def mouth_opening(canonical: Tensor) -> Tensor:
-    """Distance `(f,)` between the inner lips of `canonical (f, 478, 2 or 3)`, centimetres."""
-    upper, lower = (canonical[:, point, :2] for point in INNER_LIPS)
-    return (upper - lower).norm(dim=-1)
 
 
 def resting_frames(canonical: Tensor, usable: Tensor, count: int = TOKENS) -> Tensor:

@@ -107,7 +107,8 @@ def from_hugging_face(state: dict[str, Tensor], layers: int | None = None, **cha
     Shapes give all sizes away: heads are 64 wide in all of Whisper. `changes` override parameters. Raises InputError
     when tensors are missing.
     """
-    state = {name.removeprefix("model.").removeprefix("encoder."): tensor.float() for name, tensor in state.items()}
+    heard = {name.removeprefix("model."): tensor for name, tensor in state.items() if "decoder." not in name}
+    state = {name.removeprefix("encoder."): tensor.float() for name, tensor in heard.items()}
     try:
         width, bands, _ = state["conv1.weight"].shape
         positions, ffn = state["embed_positions.weight"], len(state["layers.0.fc1.bias"])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..evaluation.metrics import correlation
 from .clips import PreparedClip
 from .speech_data import mouth_opening
 
@@ -66,11 +67,6 @@ def solve(gram: np.ndarray, moment: np.ndarray, penalty: float = PENALTY) -> Wei
     return np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), moment)
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's; 0 when either stands still."""
-    return float(np.nan_to_num(np.corrcoef(a, b)[0, 1]))
-
-
 def fit_folds(clips: list[PreparedClip], features: list[Tensor], lags: np.ndarray) -> Callable[[str], Weights]:
     """Predictors by identity, each fitted on train clips of other people, moved by `lags` (features)."""
     people = sorted({clip.identity for clip in clips})
@@ -90,7 +86,8 @@ def lag_curve(clip: PreparedClip, features: Tensor, weights: Weights) -> np.ndar
     """Correlation of the predicted with the filmed opening when the speech is taken to be late by each of `LAGS`."""
     places = np.arange(len(features))
     track, opening, positions = at_positions(features, places) @ weights, opening_of(clip), positions_of(clip)
-    return np.array([correlation(np.interp(positions + lag, places, track), opening) for lag in LAGS])
+    moved = [torch.from_numpy(np.interp(positions + lag, places, track)) for lag in LAGS]
+    return np.array([correlation(series, torch.from_numpy(opening)) for series in moved])
 
 
 def choose_lags(corpora: list[str], curves: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ..appearance.inside import mouth_opening
 from ..appearance.mask import lip_mask, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
 from ..appearance.references import mouth_shape, reference_features
 from ..appearance.render import Inputs, References, model_inputs, window_mask
 from ..landmarks.align import apply_transform, invert
+from ..landmarks.canonical import mouth_opening
 from ..landmarks.drawing import render_landmarks
 from ..landmarks.sets import landmark_set, mirror_index
 from .clips import PreparedClip

@@ -23,9 +23,10 @@ from ..evaluation.metrics import (
     lip_distance,
     silent_movement,
 )
+from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import contour, landmark_set
 from ..motion.generate import MotionOptions, generate_motion
-from ..motion.identity import IdentityExtractor, mouth_opening
+from ..motion.identity import IdentityExtractor
 from ..motion.model import MotionModel
 from .motion_data import Take
 

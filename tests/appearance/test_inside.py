@@ -4,8 +4,9 @@ import pytest
 import torch
 from mouths import face
 
-from comfyui_mytalk.appearance.inside import between, draw_unseen, inner_lips, keep_drawn, mouth_opening
+from comfyui_mytalk.appearance.inside import between, draw_unseen, inner_lips, keep_drawn
 from comfyui_mytalk.appearance.references import MOUTH_BOX
+from comfyui_mytalk.landmarks.canonical import mouth_opening
 
 SKIN = torch.tensor([0.7, 0.55, 0.45])
 SHUT, OPEN = face(0.0)[None], face(1.5)[None]

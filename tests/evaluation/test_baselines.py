@@ -9,11 +9,10 @@ import torch
 
 from comfyui_mytalk.evaluation.baselines import energy_mouth, static_mouth
 from comfyui_mytalk.evaluation.metrics import articulation_ratio, correlation
-from comfyui_mytalk.landmarks.canonical import canonical_face, fit_pose, to_canonical
+from comfyui_mytalk.landmarks.canonical import canonical_face, fit_pose, mouth_opening, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import loudness
-from comfyui_mytalk.motion.identity import mouth_opening
 from comfyui_mytalk.speech.audio import SPEECH_RATE as RATE
 
 FPS, FRAMES = 25, 100

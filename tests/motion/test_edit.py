@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.landmarks.canonical import to_canonical
+from comfyui_mytalk.landmarks.canonical import mouth_opening, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import (
@@ -21,7 +21,6 @@ from comfyui_mytalk.motion.edit import (
     speech_activity,
     with_lower_face,
 )
-from comfyui_mytalk.motion.identity import mouth_opening
 from tests.synthetic_clips import talking_points
 
 FRAMES, FPS, RATE = 100, 25, 16_000

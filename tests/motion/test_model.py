@@ -10,7 +10,8 @@ import torch
 
 from comfyui_mytalk.conformer import Attention, rotate
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.motion.identity import ArcFace, IdentityExtractor, mouth_opening, resting_frames
+from comfyui_mytalk.landmarks.canonical import mouth_opening
+from comfyui_mytalk.motion.identity import ArcFace, IdentityExtractor, resting_frames
 from comfyui_mytalk.motion.model import MotionModel, Needs, check_needs
 from comfyui_mytalk.motion.params import IDENTITY_PRESETS, PRESETS, IdentityParams, MotionParams
 

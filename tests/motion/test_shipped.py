@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.checkpoints import find_weights
+from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.generate import MotionOptions, speak
-from comfyui_mytalk.motion.identity import identity_tokens, load_identity, mouth_opening
+from comfyui_mytalk.motion.identity import identity_tokens, load_identity
 from comfyui_mytalk.motion.model import check_needs, load_motion
 from comfyui_mytalk.speech.audio import read_audio, speech_16k
 from comfyui_mytalk.speech.features import load_speech_encoder

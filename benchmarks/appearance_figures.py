@@ -2,13 +2,15 @@
 
     python benchmarks/appearance_figures.py data/prepared
 
-References come from the first half of a clip, targets from the second: for each target the nearest mouths, or three
-fixed ones. True landmarks, faces of at least 100 px; a corpus' figure is its clips' median, "mean" that of the corpora.
+References come from the first half of a clip, targets from the second: for each target the nearest mouths and the
+regression on all of them, or three fixed ones and the regression on those. True landmarks, faces of at least 100 px; a
+corpus' figure is its clips' median, "mean" that of the corpora.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,11 +18,11 @@ from torch import Tensor
 from comfyui_mytalk.appearance.blend import match_colour
 from comfyui_mytalk.appearance.mask import face_region
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
+from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.training.appearance_data import RawSample, Sample
 from comfyui_mytalk.training.appearance_validation import (
     Method,
     corpus_mean,
-    middle_reference,
     network,
     score_corpora,
     validation_samples,
@@ -42,6 +44,10 @@ def copy_best(window: tuple[int, int, int, int]) -> Method:
 
 def warp_best(raw: RawSample, sample: Sample) -> Tensor:
     return sample.inputs.references[:, nearest(raw)]
+
+
+def first_reference(raw: RawSample, sample: Sample) -> Tensor:
+    return sample.inputs.references[:, 0]
 
 
 def warp_mean(raw: RawSample, sample: Sample) -> Tensor:
@@ -71,25 +77,29 @@ def main() -> None:
     parser.add_argument("--per-clip", type=int, default=4, help="targets per clip (default 4)")
     options = parser.parse_args()
     model, clips = load_appearance(options.appearance), read_clips(options.data, "val")
-    methods = {
-        "copy of the best reference": copy_best(model.params.window or (0, model.params.size) * 2),
-        "warp of the middle reference": middle_reference,
-        "warp of the best reference": warp_best,
-        "mean of the warps": warp_mean,
-        "network": network(model),
-        "network, as it is pasted": as_pasted(model),
+    plain, learnt = replace(model.params, aligned=True, regression=False), model.params
+    rows: dict[str, tuple[Method, AppearanceParams]] = {
+        "copy of the best reference": (copy_best(learnt.window or (0, learnt.size) * 2), plain),
+        "warp of the best reference": (warp_best, plain),
+        "mean of the three warps": (warp_mean, plain),
+        "regression": (first_reference, replace(plain, regression=True)),
+        "network": (network(model), learnt),
+        "network, as it is pasted": (as_pasted(model), learnt),
     }
     for fixed in (False, True):
-        used = {clip.path for clip, _ in validation_samples(clips, model.params.references, 1, fixed)}
-        kind = "three fixed references" if fixed else "nearest mouths of the first half"
+        used = {clip.path for clip, _ in validation_samples(clips, plain, 1, fixed)}
+        kind = "three fixed references" if fixed else "all of the first half"
         print(f"\n{kind}, {len(used)} clips: PSNR / SSIM / sharpness")
-        for name, method in methods.items():
+        for name, (method, params) in rows.items():
             with torch.no_grad():
-                scores = score_corpora(clips, method, model.params, options.per_clip, fixed)
+                scores = score_corpora(clips, method, params, options.per_clip, fixed)
             scores = {"mean": corpus_mean(scores)} | scores
             cells = ("{psnr:.2f} / {ssim:.3f} / {sharpness:.2f}".format(**row) for row in scores.values())
             print(
-                f"| {name} |", " | ".join(f"{corpus} {cell}" for corpus, cell in zip(scores, cells, strict=True)), "|"
+                f"| {name} |",
+                " | ".join(f"{corpus} {cell}" for corpus, cell in zip(scores, cells, strict=True)),
+                "|",
+                flush=True,
             )
 
 

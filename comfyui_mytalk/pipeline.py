@@ -15,29 +15,29 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .appearance.bank import ReferenceBank, Schedule
 from .appearance.blend import match_colour, paste_into
 from .appearance.mask import (
     MaskExtent,
     face_region,
     lip_mask,
-    lip_region,
     mask_extent,
     neck_light,
     nose_region,
     room_for_cheeks,
 )
 from .appearance.model import AppearanceModel
+from .appearance.params import AppearanceParams
 from .appearance.references import (
     choose_references,
     mouth_shape,
     reference_bank,
     reference_features,
-    retrieve_references,
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
 from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert
-from .landmarks.canonical import Pose, mouth_opening, to_canonical
+from .landmarks.canonical import Pose, to_canonical
 from .landmarks.track import FaceTrack
 
 Progress = Callable[[int, int], None] | None
@@ -112,23 +112,6 @@ def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
     for shapes in new:
         extent = room_for_cheeks(extent, old, shapes)
     return Geometry(pose, source.transform, extent, source.points)
-
-
-@dataclass(frozen=True)
-class ReferenceBank:
-    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels and mouth shapes."""
-
-    crops: Tensor
-    points: Tensor  # (m, 478, 2)
-    shape: Tensor  # (m, 3) cm
-    frames: Tensor  # (m,) where they came from
-
-    def gather(self, index: Tensor) -> References:
-        """References `(b, k)` of the bank as the network takes them."""
-        points = self.points[index]
-        regions = lip_region(points.flatten(0, 1), self.crops.shape[-1])
-        widest = mouth_opening(self.points).amax().expand(len(index))
-        return References(self.crops[index].float() / 255, points, regions.unflatten(0, index.shape), widest)
 
 
 def select_references(
@@ -215,17 +198,12 @@ def lay_back(
     paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, place.transform, into)
 
 
-def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, count: int) -> Tensor:
-    """Which references of the bank each frame uses `(f, count)`, in order of their opening as in training.
+def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p: AppearanceParams) -> Schedule:
+    """Which references of the bank the network of `p` is shown for each frame of `track`.
 
     Chosen on the whole clip's landmarks, so the result does not depend on how frames are chunked.
     """
-    if len(bank.frames) <= count:
-        index = torch.arange(count).clamp(max=len(bank.frames) - 1).expand(len(track), -1)
-    else:
-        wanted = reference_features(place.crop_points(track.points))
-        index = retrieve_references(reference_features(bank.points), wanted, count)
-    return index.gather(1, bank.shape[:, 0][index].argsort(dim=1, stable=True))
+    return bank.schedule(place.crop_points(track.points), p)
 
 
 class Painted(NamedTuple):
@@ -295,7 +273,7 @@ def render_clip(
     progress: Progress = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Stream a clip: yields `(frames (b, h, w, 3), times (b,), crop masks (b, 1, s, s))`, one chunk at a time."""
-    schedule = reference_schedule(bank, spoken, place, model.params.references)
+    schedule = reference_schedule(bank, spoken, place, model.params)
     start = 0
     for frames, times in source.chunks(chunk):
         part = slice(start, start + len(frames))

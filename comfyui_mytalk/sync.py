@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .appearance.bank import ReferenceBank
 from .appearance.model import AppearanceModel, load_appearance
+from .appearance.references import BANK
 from .appearance.tuning import load_tuning, tuned_copy
 from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
@@ -27,7 +29,7 @@ from .motion.generate import MotionOptions, speak
 from .motion.identity import IdentityExtractor, identity_tokens, load_identity
 from .motion.model import MotionModel, check_needs, load_motion
 from .output import check_output
-from .pipeline import FrameSource, ReferenceBank, geometry, render_clip, select_references
+from .pipeline import FrameSource, geometry, render_clip, select_references
 from .speech.audio import Audio, fit_audio, read_audio, speech_16k
 from .speech.features import SpeechFeatures, load_speech_encoder
 from .training.tune import TuneOptions, tune_on_clip
@@ -39,7 +41,6 @@ logger = logging.getLogger(__name__)
 StageProgress = Callable[[str, int, int], None]
 STAGES = ("face", "motion", "references", "tune", "picture")
 CHUNK = 8  # frames in flight
-BANK = 32  # references to retrieve from
 SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..comfyui_mytalk.appearance.bank import ReferenceBank
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from ..comfyui_mytalk.appearance.tuning import Tuning, tuned_copy
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
@@ -15,7 +16,6 @@ from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import (
     Geometry,
-    ReferenceBank,
     geometry,
     paint_crops,
     pictures,
@@ -146,7 +146,7 @@ def paint(
     model, batch = painter
     size = model.params.size
     crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
-    schedule = reference_schedule(bank, motion, place, model.params.references)
+    schedule = reference_schedule(bank, motion, place, model.params)
     frames = track.usable.nonzero()[:, 0]
 
     def run(part: slice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..comfyui_mytalk.appearance.references import BANK
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import Choice
 from ..comfyui_mytalk.motion.generate import MotionOptions
@@ -158,16 +159,17 @@ def reference_inputs(mode: str, count: str) -> list[io.Input]:
             mode,
             options=list(REFERENCES),
             default=REFERENCES[0],
-            tooltip="nearest mouth: each frame is painted from those frames of the clip whose mouth is most alike. "
+            tooltip="nearest mouth: each frame is painted from many frames of the clip, above all from those whose "
+            "mouth is most alike. "
             "fixed: the same three (closed, half open, wide) for all frames. Default: nearest mouth.",
         ),
         field(
             io.Int,
             count,
-            default=32,
+            default=BANK,
             min=3,
             max=256,
-            tooltip="For nearest mouth: how many frames of the clip to choose from. More gives better matches and "
-            "takes longer. Default: 32.",
+            tooltip="For nearest mouth: how many frames of the clip to paint from. More gives a better picture and "
+            f"takes longer. Default: {BANK}.",
         ),
     ]

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.appearance.bank import ReferenceBank
 from ..comfyui_mytalk.appearance.model import AppearanceModel
 from ..comfyui_mytalk.appearance.tuning import Tuning
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from ..comfyui_mytalk.pipeline import ReferenceBank, geometry, reference_schedule, render_frames
+from ..comfyui_mytalk.pipeline import geometry, reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import load_model, tuned_input
 from .extract_dense_landmarks import WEIGHTS, describe, extract
@@ -150,7 +151,7 @@ def render(
     """
     model, batch = painter
     place = geometry(track, motion)
-    schedule = reference_schedule(bank, motion, place, model.params.references)
+    schedule = reference_schedule(bank, motion, place, model.params)
     kind = images.dtype if images.is_floating_point() else torch.float32
     frames, masks = torch.empty_like(images, dtype=kind), torch.empty(images.shape[:3])
 

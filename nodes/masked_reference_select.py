@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.appearance.bank import ReferenceBank, Schedule
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import ReferenceBank, TensorSource, geometry, select_references
+from ..comfyui_mytalk.pipeline import TensorSource, geometry, select_references
 from .host import Progress, field, io, schema, to_host
 from .inputs import CATEGORY, REFERENCES, reference_inputs
 from .media import read_images
@@ -63,5 +64,5 @@ def select(images: Tensor, track: FaceTrack, mode: str, count: int, progress: Pr
 
 def visible_lips(bank: ReferenceBank) -> Tensor:
     """What of each reference the paper's model sees `(m, s, s, 3)`."""
-    shown = bank.gather(torch.arange(len(bank.crops))[:, None])
+    shown = bank.gather(Schedule(torch.arange(len(bank.crops))[:, None]))
     return (shown.images * shown.masks)[:, 0].permute(0, 2, 3, 1)

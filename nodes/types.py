@@ -14,7 +14,7 @@ Track = io.Custom("MYTALK_TRACK")  # comfyui_mytalk.landmarks.track.FaceTrack
 SpeechFeatures = io.Custom("MYTALK_SPEECH_FEATURES")
 Identity = io.Custom("MYTALK_IDENTITY")
 Tuned = io.Custom("MYTALK_TUNED")  # comfyui_mytalk.appearance.tuning.Tuning
-References = io.Custom("MYTALK_REFERENCES")  # comfyui_mytalk.pipeline.ReferenceBank
+References = io.Custom("MYTALK_REFERENCES")  # comfyui_mytalk.appearance.bank.ReferenceBank
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from skimage import data
 
 from comfyui_mytalk import pipeline
+from comfyui_mytalk.appearance.bank import Schedule
 from comfyui_mytalk.appearance.blend import frame_mask, paste_back
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
@@ -108,7 +109,7 @@ def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
     spoken = open_mouth(track)
     place = pipeline.geometry(track, spoken)
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 4)
-    references = bank.gather(pipeline.reference_schedule(bank, spoken, place, 3))
+    references = bank.gather(pipeline.reference_schedule(bank, spoken, place, model.params))
     painted = pipeline.paint_crops(model, frames, place, spoken.points, references)
     share = place.least_light(spoken.points, 256)
     assert (painted.crops >= share * painted.source).all() and (share[painted.mask > 0.1] > 0.5).any()
@@ -118,7 +119,7 @@ def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
 def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
     place = pipeline.geometry(track)
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 3, fixed=True)
-    references = bank.gather(pipeline.reference_schedule(bank, track, place, 3))
+    references = bank.gather(pipeline.reference_schedule(bank, track, place, model.params))
     pictures = (frames.float() / 255) ** 1.01  # values that are no multiples of 1/255
     out, _ = pipeline.render_frames(model, pictures, place, track.points, references, track.usable)
     assert (out == pictures).all(-1).float().mean() > 0.7
@@ -130,7 +131,7 @@ def test_references_know_how_wide_the_whole_clip_opens(frames, track):
     place = pipeline.geometry(track)
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), open_mouth(track, 2.0), place, 4)
     bank.points[2, 14, 1] += 30
-    gathered = bank.gather(torch.tensor([[0, 1, 3], [0, 0, 1]]))
+    gathered = bank.gather(Schedule(torch.tensor([[0, 1, 3], [0, 0, 1]])))
     assert torch.equal(gathered.widest, mouth_opening(bank.points[2]).expand(2))
 
 

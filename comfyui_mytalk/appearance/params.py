@@ -24,6 +24,7 @@ class AppearanceParams:
     normalise: bool = True  # group normalisation; without it residual branches start at zero instead
     patch: int = 1  # pixel-unshuffle before the first convolution: full-resolution layers are what costs
     aligned: bool = False  # references warped onto the target landmarks before they are encoded
+    regression: bool = False  # the first reference is all of the clip's pictures, combined by regression on landmarks
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
@@ -49,6 +50,7 @@ PRESETS: dict[str, AppearanceParams] = {
         normalise=False,
         patch=4,
         aligned=True,
+        regression=True,
         skips=True,
         blend=True,
         refine=True,

@@ -18,6 +18,8 @@ from ..errors import InputError
 from ..landmarks.align import CROP_HALF, CROP_SIZE
 from ..landmarks.sets import landmark_set
 
+BANK = 64  # pictures of the person that are kept to paint from
+KEEP = 0.8  # share of the frames that are sharp enough for it
 OPENING_QUANTILES = (0.05, 0.95)
 MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
 NEAR = 0.07  # cm: references whose lips lie closer than this show the same mouth
@@ -77,14 +79,16 @@ def choose_references(
     return torch.stack(chosen)
 
 
-def reference_bank(features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = 32) -> Tensor:
-    """Frames `(m <= size,)`, ascending, that spread over `reference_features (f, c)`; the blurriest fifth is left out.
+def reference_bank(
+    features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = BANK, keep: float = KEEP
+) -> Tensor:
+    """Frames `(m <= size,)`, ascending, that spread over `reference_features (f, c)` of the sharpest share `keep`.
 
     Each next frame is the one farthest from all chosen, from the most closed mouth (`opening (f,)`) on. Raises
     InputError when no frame is usable.
     """
     frames = _usable_frames(usable)
-    frames = frames[_blur_rank(sharpness[frames]) <= 0.8]
+    frames = frames[_blur_rank(sharpness[frames]) <= keep]
     features = features[frames]
     chosen = [int(opening[frames].argmin())]
     distance = (features - features[chosen[0]]).norm(dim=-1)

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..appearance.bank import ReferenceBank
 from ..appearance.params import AppearanceParams
+from ..appearance.references import BANK
 from ..appearance.render import Inputs
 from ..landmarks.track import FaceTrack
-from ..pipeline import ReferenceBank, TensorSource, geometry, render_clip, select_references
-from ..sync import BANK, Models, SyncOptions, speak_track
+from ..pipeline import TensorSource, geometry, render_clip, select_references
+from ..sync import Models, SyncOptions, speak_track
 from .baselines import energy_mouth, static_mouth
 from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, rows
 
@@ -38,6 +40,7 @@ METHODS = {
     ORIGINAL: Method("", ""),
     "nearest frame": Method("speech", "copy"),
     "landmark warp": Method("speech", "warp"),
+    "landmark regression": Method("speech", "regression"),
     "static mouth": Method("static", "warp"),
     "audio energy": Method("energy", "warp"),
 }
@@ -46,6 +49,7 @@ SAID = {
     ORIGINAL: "the source untouched",
     "nearest frame": "our movement; the clip's frame with the nearest mouth, pasted: no network paints",
     "landmark warp": "our movement; that frame warped onto the landmarks: no network paints",
+    "landmark regression": "our movement; the clip's frames combined by regression on landmarks: no network paints",
     "static mouth": "a mouth held at the clip's mean; warped",
     "audio energy": "a mouth that opens with the loudness, given the clip's own range; warped",
 }
@@ -70,11 +74,11 @@ class Rendered:
 
 
 class WithoutNetwork(nn.Module):
-    """Stands where the appearance model stands and shows its nearest reference, warped onto the landmarks or not."""
+    """Stands where the appearance model stands and shows its first reference, warped onto the landmarks or not."""
 
-    def __init__(self, warp: bool) -> None:
+    def __init__(self, warp: bool, regression: bool = False) -> None:
         super().__init__()
-        self.params = AppearanceParams(references=1, aligned=warp, masked_references=False)
+        self.params = AppearanceParams(references=1, aligned=warp, masked_references=False, regression=regression)
         self.register_parameter("nothing", nn.Parameter(torch.zeros(()), requires_grad=False))
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -90,6 +94,7 @@ class Studio:
             "network": models.appearance,
             "copy": WithoutNetwork(warp=False),
             "warp": WithoutNetwork(warp=True),
+            "regression": WithoutNetwork(warp=True, regression=True),
         }
         self._spoken: tuple[Case, FaceTrack] | None = None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -24,13 +25,14 @@ from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
 from .appearance_losses import middle_part, reconstruction_loss, texture_loss
+from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
 
 logger = logging.getLogger(__name__)
 WARMUP = 100  # steps
-REFERENCE_DESIGNS = ("aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
+REFERENCE_DESIGNS = ("regression", "aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,7 +44,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--save", default="runs/appearance/appearance.safetensors", help="where the weights go")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
-    parser.add_argument("--references", choices=REFERENCE_DESIGNS, default="aligned", help="paper's Table 7 and ours")
+    parser.add_argument(
+        "--references", choices=REFERENCE_DESIGNS, default="regression", help="paper's Table 7 and ours"
+    )
     parser.add_argument("--gan-from", type=float, default=0.45, help="share of the steps after which the GAN starts")
     parser.add_argument("--gan-weight", type=float, default=1.0, help="the paper has 0.5 (default %(default)s)")
     parser.add_argument("--matching-weight", type=float, default=4.0, help="discriminator feature matching")
@@ -50,7 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--kl-weight", type=float, default=1e-6)
     parser.add_argument("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only")
     parser.add_argument("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts of the window this large")
-    parser.add_argument("--echo", type=int, default=1, help="steps per batch read, each with another part of it")
+    parser.add_argument("--echo", type=int, default=1, help="steps per batch read")
+    parser.add_argument("--pool", type=int, default=1, help="batches kept, of whose samples each step draws a few")
     parser.add_argument("--validate-clips", type=int, help="at most so many, spread over the split (default all)")
     parser.add_argument("--validate-every", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
@@ -60,7 +65,11 @@ def design(params: AppearanceParams, references: str) -> AppearanceParams:
     """The preset with one of the paper's reference designs (Table 7) or ours."""
     count = 1 if references.startswith("single") else params.references
     return replace(
-        params, references=count, aligned=references == "aligned", masked_references=references != "single-full"
+        params,
+        references=count,
+        regression=references == "regression",
+        aligned=references in ("regression", "aligned"),
+        masked_references=references != "single-full",
     )
 
 
@@ -164,17 +173,21 @@ def main(args: Namespace) -> None:
         trainer.ema = Ema(trainer.model, 0.999)
     run = Run(args.run, args.minutes)
     start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
-    stream = SampleStream(clips, params, args.batch, args.seed, start // args.echo)
-    own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
-    loader = DataLoader(
-        stream, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
-    )
-    batches = iter(loader)
+
+    def stream(first: int) -> Iterator[Sample]:
+        samples = SampleStream(clips, params, args.batch, args.seed, first)
+        own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
+        return iter(
+            DataLoader(
+                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
+            )
+        )
+
+    pool = EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool)
     step = start
     for step in run.steps(start, args.steps):
-        if step % args.echo == 0 or step == start:
-            batch = next(batches)
-        sample = cut_sample(batch, args.cut, step_rng(args.seed + 1, step)) if args.cut else batch
+        sample = pool.draw(step)
+        sample = cut_sample(sample, args.cut, step_rng(args.seed + 1, step)) if args.cut else sample
         logs = trainer.step(step, sample.to(trainer.device), run.progress(step, args.steps))
         if step % 50 == 0:
             run.log(step, **logs)

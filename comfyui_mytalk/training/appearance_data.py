@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset
 
 from ..appearance.mask import lip_mask, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
-from ..appearance.references import mouth_shape, reference_features
+from ..appearance.references import BANK, mouth_shape, reference_bank, reference_features
+from ..appearance.regression import PictureRegression
 from ..appearance.render import Inputs, References, model_inputs, window_mask
 from ..landmarks.align import apply_transform, invert
 from ..landmarks.canonical import mouth_opening
@@ -28,6 +29,7 @@ from .loop import step_rng
 GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
 MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
 NOISE = 0.4  # pixels: detectors tremble
+FEW = (3, 16)  # pictures, when a regression is given few
 DRIFT = 0.03  # of the way to another mouth, as a motion model errs; three times that taught the network to blur
 
 
@@ -67,19 +69,36 @@ class ClipView:
         self.extent = mask_extent(clip.canonical, clip.found)
         self.points = apply_transform(invert(clip.transform), clip.points[..., :2])
         self.frames = clip.found.nonzero()[:, 0].numpy()
+        self.bank, self.regression = self.frames[:0], None  # `know`, when it is first needed
 
     def mask(self, frame: int) -> Tensor:
         """What the network paints of one frame `(1, s, s)`."""
         at = slice(frame, frame + 1)
         return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent.hole, self.size)[0]
 
-    def raw(self, frame: int, references: list[int]) -> RawSample:
-        """Read target and references from disk."""
+    def know(self, frames: np.ndarray) -> None:
+        """Take the pictures of the regression from `frames`."""
+        features, even = reference_features(self.points[frames], self.size), torch.ones(len(frames))
+        bank = reference_bank(features, self.shape[frames, 0], even, even > 0, BANK, keep=1.0)
+        self.bank = frames[bank.numpy()]
+        self.regression = PictureRegression.of(self.clip.crops(self.bank.tolist()), self.points[self.bank])
+
+    def raw(self, frame: int, references: list[int], allowed: np.ndarray | None = None) -> RawSample:
+        """Read target and references from disk; with `allowed`, the first reference is the regression on those."""
         crops = self.clip.crops([frame, *references]).float() / 255
-        points = self.points[references]
-        return RawSample(
-            crops[0], self.points[frame], self.mask(frame), crops[1:], points, lip_region(points, self.size)
-        )
+        images, points = crops[1:], self.points[references]
+        if allowed is not None:
+            expected, base = self._expected(frame, allowed)
+            images, points = torch.cat([expected, images]), torch.cat([base, points])
+        return RawSample(crops[0], self.points[frame], self.mask(frame), images, points, lip_region(points, self.size))
+
+    def _expected(self, frame: int, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
+        if self.regression is None:
+            self.know(self.frames)
+        usable = torch.from_numpy(np.isin(self.bank, allowed))
+        weights = self.regression.weights(self.points[[frame]], (usable if usable.any() else ~usable)[None])
+        return self.regression.picture(weights), self.regression.base[None]
 
 
 def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
@@ -97,11 +116,35 @@ def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int,
         near = [np.argsort(np.abs(opening - value), kind="stable")[: max(1, len(allowed) // 12)] for value in wanted]
         picks = [int(allowed[rng.choice(n)]) for n in near]
     else:
-        features = reference_features(view.points[[frame, *allowed]], view.size)
-        distance = (features[1:] - features[0]).norm(dim=1).numpy()
-        near = np.argsort(distance, kind="stable")[: max(count, len(allowed) // 6)]
-        picks = [int(allowed[i]) for i in rng.choice(near, count, replace=len(near) < count)]
+        near = nearest(view, frame, allowed)[: max(count, len(allowed) // 6)]
+        picks = rng.choice(near, count, replace=len(near) < count).tolist()
     return sorted(picks, key=lambda i: float(view.shape[i, 0]))
+
+
+def nearest(view: ClipView, frame: int, allowed: np.ndarray) -> np.ndarray:
+    """The frames `allowed`, those with mouths like that of `frame` first."""
+    features = reference_features(view.points[[frame, *allowed]], view.size)
+    return allowed[(features[1:] - features[0]).norm(dim=1).argsort(stable=True).numpy()]
+
+
+def draw_raw(view: ClipView, frame: int, p: AppearanceParams, rng: np.random.Generator) -> RawSample:
+    """A target with references as the network of `p` gets them at run time, of frames that do not tell the answer.
+
+    A regression is given all of them, those on one side of the target, or a few: clips differ in what they show.
+    """
+    allowed = allowed_references(view, frame)
+    if not p.regression:
+        return view.raw(frame, draw_references(view, frame, allowed, p.references, rng))
+    kind, side = rng.random(), allowed[allowed < frame] if rng.random() < 0.5 else allowed[allowed > frame]
+    if kind < 0.4 and len(side) >= FEW[0]:
+        allowed = side
+    elif kind < 0.65:
+        among = np.intersect1d(allowed, view.bank)
+        among = among if len(among) else allowed
+        allowed = np.sort(rng.choice(among, min(int(rng.integers(*FEW)), len(among)), replace=False))
+    near, count = nearest(view, frame, allowed)[: max(3, len(allowed) // 10)], p.references - 1
+    picks = np.sort(rng.choice(len(near), count, replace=len(near) < count))
+    return view.raw(frame, near[picks].tolist(), allowed)
 
 
 def allowed_references(view: ClipView, frame: int) -> np.ndarray:
@@ -138,8 +181,7 @@ class SampleStream(IterableDataset):
     def _draw(self, rng: np.random.Generator) -> RawSample:
         view = self.view(int(rng.choice(len(self.clips), p=self.weight)))
         frame = int(rng.choice(view.frames))
-        references = draw_references(view, frame, allowed_references(view, frame), self.params.references, rng)
-        raw = view.raw(frame, references)
+        raw = draw_raw(view, frame, self.params, rng)
         raw = mirror(raw) if rng.random() < 0.5 else raw
         return colour_jitter(raw, rng)
 

@@ -17,57 +17,74 @@ from torch import Tensor
 
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..appearance.references import choose_references, reference_features
+from ..appearance.references import choose_references
 from ..evaluation.pictures import psnr, sharpness_ratio, ssim
-from .appearance_data import ClipView, RawSample, Sample, make_sample
+from .appearance_data import ClipView, RawSample, Sample, make_sample, nearest
 from .clips import PreparedClip
 
-MIN_FACE = 100.0
+MIN_FACE, MIN_FRAMES = 100.0, 24
 Method = Callable[[RawSample, Sample], Tensor]
 FIGURES = ("psnr", "ssim", "sharpness")
 
 
 def validation_samples(
-    clips: list[PreparedClip], references: int, per_clip: int = 3, fixed: bool = False
+    clips: list[PreparedClip], p: AppearanceParams, per_clip: int = 3, fixed: bool = False
 ) -> list[tuple[PreparedClip, RawSample]]:
-    """Targets spread over the second half of each clip, with references of the first half in order of opening.
+    """Targets spread over the second half of each clip, with references of the first half.
 
-    References are the nearest mouths, or (`fixed`) closed, middle and widest as in the paper.
+    References are the nearest mouths, or (`fixed`) closed, middle and widest as in the paper, which are then also all
+    that a regression knows.
     """
     samples = []
     for clip in clips:
-        if clip.face_px < MIN_FACE or len(clip) < 24:
-            continue
-        view = ClipView(clip)
-        first, second = view.frames[view.frames < len(clip) // 2], view.frames[view.frames >= len(clip) // 2]
-        if len(first) < references or len(second) < per_clip:
-            continue
-        for frame in second[np.linspace(0, len(second) - 1, per_clip + 2).astype(int)[1:-1]]:
-            chosen = pick_references(view, int(frame), first, references, fixed)
-            samples.append((clip, view.raw(int(frame), chosen)))
+        if clip.face_px >= MIN_FACE and (halves := targets(clip, p.references, per_clip)) is not None:
+            view, first, frames = halves
+            samples += [(clip, _raw(view, frame, first, p, fixed)) for frame in frames]
     return samples
 
 
-def pick_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, fixed: bool) -> list[int]:
-    """References of one frame among the frames `allowed`."""
-    if fixed:
-        shape = view.shape[allowed]
-        chosen = choose_references(shape, torch.ones(len(shape)), torch.ones(len(shape), dtype=torch.bool), count)
-    else:
-        features = reference_features(view.points[[frame, *allowed]], view.size)
-        chosen = (features[1:] - features[0]).norm(dim=1).argsort(stable=True)[:count]
-    return sorted(allowed[chosen.numpy()].tolist(), key=lambda i: float(view.shape[i, 0]))
+def targets(clip: PreparedClip, references: int, count: int) -> tuple[ClipView, np.ndarray, list[int]] | None:
+    """The clip, the frames of its first half, and `count` frames of the second; None for a clip too short."""
+    view, middle = ClipView(clip), len(clip) // 2
+    first, second = view.frames[view.frames < middle], view.frames[view.frames >= middle]
+    if len(clip) < MIN_FRAMES or len(first) < references or len(second) < count:
+        return None
+    return view, first, second[np.linspace(0, len(second) - 1, count + 2).astype(int)[1:-1]].tolist()
+
+
+def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, fixed: bool) -> RawSample:
+    if not p.regression:
+        chosen = fixed_references(view, allowed, p.references) if fixed else nearest(view, frame, allowed)
+        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.shape[i, 0]))
+        return view.raw(frame, chosen)
+    if view.regression is None:
+        view.know(fixed_references(view, allowed, p.references) if fixed else allowed)
+    known = view.bank if fixed else allowed
+    return view.raw(frame, nearest(view, frame, known)[: p.references - 1].tolist(), known)
+
+
+def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
+    """Frames with closed, half open and widest mouths among those `allowed`."""
+    shape = view.shape[allowed]
+    return allowed[choose_references(shape, torch.ones(len(shape)), torch.ones(len(shape), dtype=torch.bool), count)]
 
 
 def score_corpora(
     clips: list[PreparedClip], method: Method, params: AppearanceParams, per_clip: int = 3, fixed: bool = False
 ) -> dict[str, dict[str, float]]:
     """Per corpus the median over its clips of each of `FIGURES` in the mouth box."""
-    values: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(lambda: defaultdict(list))
-    for clip, raw in validation_samples(clips, params.references, per_clip, fixed):
+    rows = []
+    for clip, raw in validation_samples(clips, params, per_clip, fixed):
         sample = make_sample(params, [raw])
-        picture = method(raw, sample).clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
-        values[clip.corpus][str(clip.path)].append(_mouth_scores(picture, sample))
+        rows.append((clip, mouth_scores(method(raw, sample), sample)))
+    return per_corpus(rows)
+
+
+def per_corpus(rows: list[tuple[PreparedClip, tuple[float, ...]]]) -> dict[str, dict[str, float]]:
+    """Medians over the clips of each corpus, of the means over each clip's targets."""
+    values: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(lambda: defaultdict(list))
+    for clip, scores in rows:
+        values[clip.corpus][str(clip.path)].append(scores)
     medians = {name: np.median([np.mean(v, 0) for v in found.values()], 0) for name, found in sorted(values.items())}
     return {name: dict(zip(FIGURES, map(float, row), strict=True)) for name, row in medians.items()}
 
@@ -77,7 +94,9 @@ def corpus_mean(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in scores.values()])) for name in FIGURES}
 
 
-def _mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
+def mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
+    """`FIGURES` of `picture (1, 3, h, w)` in the mouth box, once it lies in the frame."""
+    picture = picture.clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
     rows, columns = sample.mouth[0, 0].amax(1).nonzero()[:, 0], sample.mouth[0, 0].amax(0).nonzero()[:, 0]
     box = (Ellipsis, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
     mine, truth = picture[box], sample.target[box]
@@ -106,7 +125,7 @@ def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 
 @torch.no_grad()
 def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, columns: int = 10) -> None:
     """Picture for the eye: target, masked input, middle aligned reference, output; one column per clip."""
-    samples = validation_samples(clips, model.params.references, 1)
+    samples = validation_samples(clips, model.params, 1)
     samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(columns, len(samples))).astype(int)]
     device = next(model.parameters()).device
     strips = []

@@ -28,9 +28,8 @@ from .appearance_data import (
     ClipView,
     RawSample,
     Sample,
-    allowed_references,
     cut_sample,
-    draw_references,
+    draw_raw,
     make_sample,
 )
 from .appearance_losses import reconstruction_loss, texture_loss
@@ -156,8 +155,7 @@ def draw_batch(view: ClipView, params: AppearanceParams, batch: int, rng: np.ran
     raws: list[RawSample] = []
     for _ in range(batch):
         frame = int(rng.choice(view.frames))
-        references = draw_references(view, frame, allowed_references(view, frame), params.references, rng)
-        raws.append(view.raw(frame, references))
+        raws.append(draw_raw(view, frame, params, rng))
     sample = make_sample(params, raws, rng)
     height, width = sample.target.shape[-2:]
     return cut_sample(sample, (min(CUT[0], height), min(CUT[1], width)), rng)

@@ -27,7 +27,7 @@ def test_every_protocol_and_method_is_scored(report: Path) -> None:
     figures = json.loads((report / "report.json").read_text())
     assert set(figures["paired"]) == set(METHODS)
     assert set(figures["unpaired"]) == {OURS, ORIGINAL, "static mouth", "audio energy"}
-    assert set(figures["reconstruction"]) == {OURS, ORIGINAL, "nearest frame", "landmark warp"}
+    assert set(figures["reconstruction"]) == {OURS, ORIGINAL, "nearest frame", "landmark warp", "landmark regression"}
     assert figures["failed"] == {}
     assert set(figures["paired"][OURS]["psnr"]["per_clip"]) == {"actor.mp4", "mirrored.mp4"}
     assert json.loads((report / "pairs.json").read_text()) == {"actor.mp4": "mirrored.mp4", "mirrored.mp4": "actor.mp4"}

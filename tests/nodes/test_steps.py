@@ -68,7 +68,10 @@ def test_nodes_give_what_the_library_gives(host, clip) -> None:
 
     pipeline, track = (host.module(f"comfyui_mytalk.{name}") for name in ("pipeline", "landmarks.track"))
     generate, identity = (host.module(f"comfyui_mytalk.motion.{name}") for name in ("generate", "identity"))
-    appearance, sync = host.module("comfyui_mytalk.appearance.model"), host.module("comfyui_mytalk.sync")
+    appearance, references = (
+        host.module("comfyui_mytalk.appearance.model"),
+        host.module("comfyui_mytalk.appearance.references"),
+    )
     model = host.module("comfyui_mytalk.motion.model").load_motion(NAMES["motion"])
     images = (clip.images * 255).round().byte()
     source = pipeline.TensorSource(images, clip.fps)
@@ -77,7 +80,7 @@ def test_nodes_give_what_the_library_gives(host, clip) -> None:
         features = clip.features.values
         tokens = identity.identity_tokens(identity.load_identity(NAMES["identity"]), face)
         spoken = generate.speak(model, face, features, tokens)
-        bank = pipeline.select_references(source, face, pipeline.geometry(face), sync.BANK)
+        bank = pipeline.select_references(source, face, pipeline.geometry(face), references.BANK)
         painter, place = appearance.load_appearance(NAMES["appearance"]), pipeline.geometry(face, spoken)
         expected = torch.cat([part[0] for part in pipeline.render_clip(painter, source, spoken, place, bank)])
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}

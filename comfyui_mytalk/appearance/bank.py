@@ -1,0 +1,69 @@
+"""The pictures of a clip that the network may be shown, and which of them it is shown for each frame.
+
+f frames   b batch   k references   m pictures in the bank   s crop side in pixels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..landmarks.canonical import mouth_opening
+from .mask import lip_region
+from .params import AppearanceParams
+from .references import reference_features, retrieve_references
+from .regression import PictureRegression
+from .render import References
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """References of each frame: `index (f, k)` into the bank, and, where the first of all references is the regression,
+    the `share (f, m)` that each picture of the bank has in it."""
+
+    index: Tensor
+    share: Tensor | None = None
+
+    def __getitem__(self, frames: slice | Tensor) -> Schedule:
+        return Schedule(self.index[frames], None if self.share is None else self.share[frames])
+
+
+@dataclass(frozen=True)
+class ReferenceBank:
+    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels and mouth shapes."""
+
+    crops: Tensor
+    points: Tensor  # (m, 478, 2)
+    shape: Tensor  # (m, 3) cm
+    frames: Tensor  # (m,) where they came from
+
+    @cached_property
+    def regression(self) -> PictureRegression:
+        return PictureRegression.of(self.crops, self.points)
+
+    def schedule(self, points: Tensor, p: AppearanceParams) -> Schedule:
+        """References for faces with landmarks `points (f, 478, 2)` in crop pixels, as the network of `p` learnt them.
+
+        Give it the whole clip at once: which pictures are near is decided on a path that switches rarely.
+        """
+        count = p.references - p.regression
+        if len(self.frames) > count > 0:
+            found = retrieve_references(reference_features(self.points), reference_features(points), count)
+        else:
+            found = torch.arange(count).clamp(max=len(self.frames) - 1).expand(len(points), -1)
+        if p.regression:  # nearest first
+            return Schedule(found, self.regression.weights(points))
+        return Schedule(found.gather(1, self.shape[:, 0][found].argsort(dim=1, stable=True)))
+
+    def gather(self, schedule: Schedule) -> References:
+        """The references as the network takes them."""
+        index, share = schedule.index, schedule.share
+        images, points = self.crops[index].float() / 255, self.points[index]
+        if share is not None:
+            images = torch.cat([self.regression.picture(share)[:, None], images], 1)
+            points = torch.cat([self.regression.base.expand(len(index), 1, -1, -1), points], 1)
+        regions = lip_region(points.flatten(0, 1), self.crops.shape[-1]).unflatten(0, points.shape[:2])
+        return References(images, points, regions, mouth_opening(self.points).amax().expand(len(index)))

@@ -1,0 +1,93 @@
+"""What a mouth with given landmarks looks like, told by all pictures of a clip at once. Not in the paper.
+
+    f frames   b batch   m pictures   c features   s crop side in pixels
+
+Gaussian process regression of the picture on the landmarks, as ordinary kriging: every picture is moved onto one base
+face, where a pixel means the same in all of them, and the wanted face is a weighted sum of them that is moved on to
+its own landmarks. The weights depend on landmarks alone, add up to 1 and change smoothly, so the result does not
+flicker as a single retrieved picture does; it is as near to the truth as a network was that saw three pictures, but
+a little soft. The network gets it as its first reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..landmarks.align import CROP_HALF
+from ..landmarks.canonical import mouth_opening
+from ..landmarks.sets import landmark_set
+from .references import reference_features
+from .warp import align_references
+
+REACH = 1.0  # cm (root mean square of the lips) over which pictures resemble each other: Matern 3/2 kernel
+NOISE = 0.1  # of the variance: what landmarks do not tell
+STRETCH = 0.1  # how much noisier a picture is whose mouth has to be stretched open, per (wanted opening / its own)^2
+LEAST_OPENING = 0.05  # cm
+JAW = ("chin", "jaw", "perioral")
+JAW_SHARE = 0.5
+BASE_OPENING = 0.85  # quantile of the clip's openings: its mouth has an inside to keep teeth in
+EXCLUDED = 1e6  # noise of a picture that may not be used
+BATCH = 64  # frames whose equations are solved at once, and pictures moved at once
+
+
+@dataclass(frozen=True)
+class PictureRegression:
+    """Pictures of one person, moved onto one base face, and the landmarks they were made with."""
+
+    pictures: Tensor  # (m, 3, s, s) uint8
+    base: Tensor  # (478, 2) crop pixels
+    features: Tensor  # (m, c) cm, float64
+    opening: Tensor  # (m,) cm, float64
+
+    @classmethod
+    def of(cls, crops: Tensor, points: Tensor) -> PictureRegression:
+        """From crops `(m, 3, s, s)` uint8 and their landmarks `(m, 478, 2)` in crop pixels; one is enough."""
+        size, opening = crops.shape[-1], mouth_opening(points)
+        base = points[(opening - opening.quantile(BASE_OPENING)).abs().argmin()]
+        moved = []
+        for picture, own in zip(crops.split(BATCH // 8), points.split(BATCH // 8), strict=True):
+            aligned = align_references(picture[:, None].float() / 255, own[:, None], base.expand(len(own), -1, -1))
+            moved.append((aligned[:, 0] * 255).round().byte())
+        return cls(torch.cat(moved), base, *_describe(points, size))
+
+    def weights(self, points: Tensor, usable: Tensor | None = None) -> Tensor:
+        """Share of each picture `(f, m)` in faces with landmarks `points (f, 478, 2)`, adding up to 1.
+
+        `usable (f, m)` bool leaves pictures out. Shares may be negative: shapes between others are extrapolated.
+        """
+        features, opening = _describe(points, self.pictures.shape[-1])
+        among, ones = _kernel(self.features, self.features), features.new_ones(len(self.features), 1)
+        found = []
+        for start in range(0, len(points), BATCH):
+            part = slice(start, start + BATCH)
+            stretch = opening[part, None] / (self.opening + LEAST_OPENING)
+            noise = NOISE * (1 + STRETCH * stretch.square())
+            if usable is not None:
+                noise = torch.where(usable[part], noise, EXCLUDED)
+            wanted = _kernel(self.features, features[part]).T[..., None]
+            both = torch.cat([wanted, ones.expand(len(wanted), -1, -1)], 2)
+            share, unit = torch.linalg.solve(among + torch.diag_embed(noise), both).unbind(2)
+            found.append(share + unit * ((1 - share.sum(1)) / unit.sum(1))[:, None])
+        return torch.cat(found).float()
+
+    def picture(self, weights: Tensor) -> Tensor:
+        """The weighted sums `(b, 3, s, s)` float 0..1 of the pictures, on the base face; `weights (b, m)`."""
+        mixed = weights @ self.pictures.flatten(1).to(weights.dtype)
+        return mixed.div_(255).clamp_(0, 1).unflatten(1, self.pictures.shape[1:])
+
+
+def _describe(points: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What pictures are compared by `(f, c)`: lips, and with less weight the jaw, in cm; and openings `(f,)` in cm."""
+    unit = 2 * CROP_HALF / size
+    jaw = points[:, torch.cat([landmark_set(name) for name in JAW]), :2]
+    lips, jaw = reference_features(points, size), jaw.flatten(1) * (JAW_SHARE * unit / jaw.shape[1] ** 0.5)
+    return torch.cat([lips, jaw], 1).double(), mouth_opening(points).double() * unit
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    """Matern 3/2 covariance `(m, n)` of features `(m, c)` and `(n, c)`."""
+    distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") * (3**0.5 / REACH)
+    return (1 + distance) * (-distance).exp()

@@ -29,7 +29,7 @@ from .loop import step_rng
 GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
 MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
 NOISE = 0.4  # pixels: detectors tremble
-FEW = (3, 16)  # pictures, when a regression is given few
+FEW = (1, 16)  # pictures, when a regression is given few
 DRIFT = 0.03  # of the way to another mouth, as a motion model errs; three times that taught the network to blur
 
 

@@ -22,6 +22,7 @@ from comfyui_mytalk.training.appearance_data import (
     SampleStream,
     allowed_references,
     cut_sample,
+    draw_raw,
     draw_references,
     make_sample,
     mirror,
@@ -87,6 +88,33 @@ def test_references_keep_their_distance_from_the_target(data):
             chosen = draw_references(view, frame, allowed_references(view, frame), 3, rng)
             assert min(abs(i - frame) for i in chosen) >= GAP
             assert view.shape[chosen, 0].diff().min() >= 0, "references are in order of opening"
+
+
+def test_a_regression_is_told_nothing_near_the_target(data):
+    view, params = ClipView(read_clips(data, "train")[0]), appearance.design(TINY, "regression")
+    for frame in (0, 17, 39):
+        for seed in range(20):
+            told = {}
+            view.raw = lambda _, near, allowed, told=told: told.update(near=near, allowed=allowed)
+            draw_raw(view, frame, params, np.random.default_rng(seed))
+            assert np.abs(told["allowed"] - frame).min() >= GAP
+            assert len(told["near"]) == params.references - 1 and set(told["near"]) <= set(told["allowed"])
+
+
+def test_pictures_left_out_do_not_reach_the_regression(data, monkeypatch):
+    """The bank may hold the target itself: what it looks like must not matter."""
+    clip, told = read_clips(data, "train")[0], np.arange(20, 40)
+    before = ClipView(clip).raw(5, [25, 30], told)
+    real = type(clip).crops
+
+    def inverted(clip, frames):
+        pictures, early = real(clip, frames), torch.tensor(frames) < told[0]
+        return torch.where(early.view(-1, 1, 1, 1), 255 - pictures, pictures)
+
+    monkeypatch.setattr(type(clip), "crops", inverted)
+    after = ClipView(clip).raw(5, [25, 30], told)
+    torch.testing.assert_close(after.images, before.images, atol=1e-4, rtol=0)
+    assert not torch.equal(after.crop, before.crop)
 
 
 def test_the_hidden_mouth_does_not_reach_the_network(data):

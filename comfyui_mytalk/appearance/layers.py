@@ -5,6 +5,8 @@ b batch   c channels   h w picture   z latent channels
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -160,6 +162,18 @@ class Refinement(nn.Module):
         """The decoder's features -> smooth flow `(b, k, 2, h, w)` in pixels, and colour `(b, 3, h, w)`."""
         flow = F.interpolate(self.flow(features).float(), scale_factor=float(self.patch), mode="bilinear")
         return flow.unflatten(1, (-1, 2)), F.pixel_shuffle(self.colour(features), self.patch)
+
+
+def blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Gaussian of `sigma` pixels over pictures `(b, c, h, w)`, whose borders are repeated."""
+    radius = math.ceil(3 * sigma)
+    at = torch.arange(-radius, radius + 1, device=pictures.device, dtype=pictures.dtype)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(pictures.shape[1], 1, 1, -1)
+    for weight in (kernel, kernel.mT):
+        pad = (radius, radius, 0, 0) if weight is kernel else (0, 0, radius, radius)
+        pictures = F.conv2d(F.pad(pictures, pad, mode="replicate"), weight, groups=len(weight))
+    return pictures
 
 
 class FusionNet(nn.Module):

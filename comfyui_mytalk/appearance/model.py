@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..errors import InputError
-from .layers import Decoder, Encoder, FusionNet, Refinement
+from .layers import Decoder, Encoder, FusionNet, Refinement, blur
 from .params import AppearanceParams
 from .warp import move_pictures
 
@@ -106,11 +106,16 @@ class AppearanceModel(nn.Module):
             flow, added = self.refine(features)
             references = move_pictures(references, flow)
         colour = (out[:, :3] + 1) / 2
-        if not self.params.blend:
-            return colour + added
-        weights = out[:, 3:].float().softmax(1)
-        candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
-        return (weights[:, :, None] * candidates).sum(1) + added
+        picture = colour
+        if self.params.blend:
+            weights = out[:, 3:].float().softmax(1)
+            candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
+            picture = (weights[:, :, None] * candidates).sum(1)
+        picture = picture + added
+        if self.params.detail:
+            missing = (references[:, 1] - picture).float()
+            picture = picture + missing - blur(missing, self.params.detail)
+        return picture
 
 
 def model_config(params: AppearanceParams) -> dict[str, object]:

@@ -27,6 +27,7 @@ class AppearanceParams:
     regression: bool = False  # the first reference is all of the clip's pictures, combined by regression on landmarks
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
+    detail: float = 0.0  # with `regression`: what is finer than so many pixels (sigma) is the nearest mouth's, as it is
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
     window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
 
@@ -53,6 +54,7 @@ PRESETS: dict[str, AppearanceParams] = {
         regression=True,
         skips=True,
         blend=True,
+        detail=1.0,
         refine=True,
         window=(96, 256, 32, 224),
     ),

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from comfyui_mytalk.appearance.discriminator import PatchDiscriminator
+from comfyui_mytalk.appearance.layers import blur
 from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, model_config, params_from_config
 from comfyui_mytalk.appearance.params import PRESETS
 from comfyui_mytalk.errors import InputError
@@ -59,6 +60,28 @@ def test_an_untrained_refinement_changes_no_picture(small):
     plain.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.")})
     given = pictures(0)
     torch.testing.assert_close(small(*given), plain(*given), atol=2e-5, rtol=0)
+
+
+def test_what_is_finer_than_the_network_paints_is_that_of_the_nearest_mouth(small):
+    """The first reference is the regression, which is soft; the second is the nearest mouth's picture."""
+    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0)).eval()
+    plain.load_state_dict(small.state_dict())
+    given = pictures(4)
+    with torch.no_grad():
+        coarse, picture = plain.generate(*given)[0], small.generate(*given)[0]
+    near, sigma = given[2][:, 1], PRESETS["small"].detail
+    torch.testing.assert_close(picture, near + blur(coarse, sigma) - blur(near, sigma), atol=1e-5, rtol=0)
+
+
+def test_blur_is_a_gaussian():
+    spot = torch.zeros(1, 2, 41, 41)
+    spot[..., 20, 20] = 1
+    spread = blur(spot, 2.5)
+    at = torch.arange(41.0) - 20
+    torch.testing.assert_close(spread.sum((2, 3)), torch.ones(1, 2))
+    variance = (spread.sum(2) * at.square()).sum(-1)
+    assert (variance.sqrt() - 2.5).abs().max() < 0.05
+    torch.testing.assert_close(blur(torch.full((1, 1, 9, 9), 0.3), 1.0), torch.full((1, 1, 9, 9), 0.3))
 
 
 def test_small_preset_costs_at_most_40_gflop_per_frame(small):

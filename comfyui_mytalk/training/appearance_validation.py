@@ -65,8 +65,8 @@ def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, f
 
 def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
     """Frames with closed, half open and widest mouths among those `allowed`."""
-    shape = view.shape[allowed]
-    return allowed[choose_references(shape, torch.ones(len(shape)), torch.ones(len(shape), dtype=torch.bool), count)]
+    shape, even = view.shape[allowed], torch.ones(len(allowed))
+    return allowed[choose_references(shape, even, even > 0, count).numpy()]  # numpy takes a tensor of one for a number
 
 
 def score_corpora(

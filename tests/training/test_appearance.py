@@ -28,6 +28,7 @@ from comfyui_mytalk.training.appearance_data import (
     mirror,
 )
 from comfyui_mytalk.training.appearance_losses import texture_loss
+from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clips
 from tests.synthetic_clips import write_clips
 
@@ -194,3 +195,14 @@ def test_reference_designs_of_table_7(data, references):
     shown = make_sample(params, [view.raw(5, [15, 20, 25][: params.references])]).inputs.references
     whole_picture = (shown.amax(2) > 0).float().mean() > 0.9
     assert whole_picture == (references == "single-full")
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("references", appearance.REFERENCE_DESIGNS)
+def test_every_design_is_validated_on_references_of_the_first_half(data, monkeypatch, references, fixed):
+    clips = read_clips(data)
+    monkeypatch.setattr("comfyui_mytalk.training.appearance_validation.MIN_FACE", 0.0)
+    params = appearance.design(TINY, references)
+    samples = validation_samples(clips[:1], params, 2, fixed)
+    assert len(samples) == 2
+    assert all(len(raw.images) == len(raw.reference_points) == params.references for _, raw in samples)

@@ -19,6 +19,7 @@ from comfyui_mytalk.appearance.blend import match_colour
 from comfyui_mytalk.appearance.mask import face_region
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.params import AppearanceParams
+from comfyui_mytalk.appearance.references import reference_features
 from comfyui_mytalk.training.appearance_data import RawSample, Sample
 from comfyui_mytalk.training.appearance_validation import (
     Method,
@@ -31,10 +32,9 @@ from comfyui_mytalk.training.clips import read_clips
 
 
 def nearest(raw: RawSample) -> int:
-    """The reference whose lips are most like the target's, up to where they are in the crop."""
-    lips = raw.points[:468] - raw.points[:468].mean(0)
-    others = raw.reference_points[:, :468] - raw.reference_points[:, :468].mean(1, keepdim=True)
-    return int((others - lips).norm(dim=-1).mean(1).argmin())
+    """The reference whose lips are most like the target's, as retrieval sees them."""
+    features = reference_features(torch.cat([raw.points[None], raw.reference_points]), raw.crop.shape[-1])
+    return int((features[1:] - features[0]).norm(dim=1).argmin())
 
 
 def copy_best(window: tuple[int, int, int, int]) -> Method:

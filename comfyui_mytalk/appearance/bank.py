@@ -5,7 +5,7 @@ f frames   b batch   k references   m pictures in the bank   s crop side in pixe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -42,7 +42,8 @@ class ReferenceBank:
 
     @cached_property
     def regression(self) -> PictureRegression:
-        return PictureRegression.of(self.crops, self.points)
+        found = PictureRegression.of(self.crops, self.points)
+        return replace(found, pictures=found.pictures.float())  # once, not for every few frames
 
     def schedule(self, points: Tensor, p: AppearanceParams) -> Schedule:
         """References for faces with landmarks `points (f, 478, 2)` in crop pixels, as the network of `p` learnt them.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .params import AppearanceParams
 
 GROUPS = 32
+NEAREST = 4.0  # how much likelier than any other source of fine detail the nearest mouth is before training
 
 
 def norm(p: AppearanceParams, channels: int) -> nn.Module:
@@ -152,16 +153,30 @@ class Refinement(nn.Module):
     def __init__(self, p: AppearanceParams) -> None:
         super().__init__()
         self.patch = p.patch
-        self.flow = conv3(p.channels * p.multipliers[0], 2 * p.references)
-        self.colour = conv3(p.channels * p.multipliers[0], 3 * p.patch**2)
-        for layer in (self.flow, self.colour):
+        width = p.channels * p.multipliers[0]
+        self.flow, self.colour = conv3(width, 2 * p.references), conv3(width, 3 * p.patch**2)
+        self.detail = conv3(width, p.references) if p.detail_choice else None
+        for layer in filter(None, (self.flow, self.colour, self.detail)):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if self.detail is not None:
+            nn.init.constant_(self.detail.bias[1], NEAREST)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's features -> smooth flow `(b, k, 2, h, w)` in pixels, and colour `(b, 3, h, w)`."""
-        flow = F.interpolate(self.flow(features).float(), scale_factor=float(self.patch), mode="bilinear")
-        return flow.unflatten(1, (-1, 2)), F.pixel_shuffle(self.colour(features), self.patch)
+        return self._enlarge(self.flow(features)).unflatten(1, (-1, 2)), F.pixel_shuffle(
+            self.colour(features), self.patch
+        )
+
+    def detail_shares(self, features: Tensor) -> Tensor:
+        """How much of each reference's finest detail the picture gets `(b, k, h, w)`; with its own, that makes 1."""
+        if self.detail is None:
+            raise ValueError("expected a refinement with `detail_choice`")
+        logits = self._enlarge(self.detail(features))
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1).softmax(1)[:, 1:]
+
+    def _enlarge(self, features: Tensor) -> Tensor:
+        return F.interpolate(features.float(), scale_factor=float(self.patch), mode="bilinear")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:

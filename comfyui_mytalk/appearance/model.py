@@ -112,10 +112,16 @@ class AppearanceModel(nn.Module):
             candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
             picture = (weights[:, :, None] * candidates).sum(1)
         picture = picture + added
-        if self.params.detail:
-            missing = (references[:, 1] - picture).float()
-            picture = picture + missing - blur(missing, self.params.detail)
-        return picture
+        return picture + self._detail(features, picture, references) if self.params.detail else picture
+
+    def _detail(self, features: Tensor, picture: Tensor, references: Tensor) -> Tensor:
+        """What `picture` lacks of the film's own finest detail, its grain among others, that no network can foresee."""
+        missing = references[:, 1] - picture
+        if self.params.detail_choice:
+            shares = self.refine.detail_shares(features)
+            missing = (shares[:, :, None] * (references - picture[:, None])).sum(1)
+        missing = missing.float()
+        return missing - blur(missing, self.params.detail)
 
 
 def model_config(params: AppearanceParams) -> dict[str, object]:

@@ -28,6 +28,7 @@ class AppearanceParams:
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
     detail: float = 0.0  # with `regression`: what is finer than so many pixels (sigma) is the nearest mouth's, as it is
+    detail_choice: bool = False  # with `detail`: from which reference it comes, if any, is chosen for every pixel
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
     window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
 
@@ -55,6 +56,7 @@ PRESETS: dict[str, AppearanceParams] = {
         skips=True,
         blend=True,
         detail=1.0,
+        detail_choice=True,
         refine=True,
         window=(96, 256, 32, 224),
     ),

@@ -37,7 +37,7 @@ BATCH = 64  # frames whose equations are solved at once, and pictures moved at o
 class PictureRegression:
     """Pictures of one person, moved onto one base face, and the landmarks they were made with."""
 
-    pictures: Tensor  # (m, 3, s, s) uint8
+    pictures: Tensor  # (m, 3, s, s) 0..255, uint8 or float
     base: Tensor  # (478, 2) crop pixels
     features: Tensor  # (m, c) cm, float64
     opening: Tensor  # (m,) cm, float64

@@ -56,21 +56,47 @@ def pictures(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, tor
 
 
 def test_an_untrained_refinement_changes_no_picture(small):
-    plain = AppearanceModel(replace(PRESETS["small"], refine=False)).eval()
+    plain = AppearanceModel(replace(PRESETS["small"], refine=False, detail=0.0, detail_choice=False)).eval()
     plain.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.")})
+    refined = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False)).eval()
+    refined.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")})
     given = pictures(0)
-    torch.testing.assert_close(small(*given), plain(*given), atol=2e-5, rtol=0)
+    torch.testing.assert_close(refined(*given), plain(*given), atol=2e-5, rtol=0)
 
 
 def test_what_is_finer_than_the_network_paints_is_that_of_the_nearest_mouth(small):
     """The first reference is the regression, which is soft; the second is the nearest mouth's picture."""
-    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0)).eval()
-    plain.load_state_dict(small.state_dict())
-    given = pictures(4)
-    with torch.no_grad():
-        coarse, picture = plain.generate(*given)[0], small.generate(*given)[0]
+    coarse, picture, given = with_detail(small, None)
     near, sigma = given[2][:, 1], PRESETS["small"].detail
     torch.testing.assert_close(picture, near + blur(coarse, sigma) - blur(near, sigma), atol=1e-5, rtol=0)
+
+
+def with_detail(small: AppearanceModel, bias: list[float] | None) -> tuple[torch.Tensor, torch.Tensor, tuple]:
+    """The picture without fine detail of the film, the one with it, and the inputs; `bias` chooses its source."""
+    state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
+    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False)).eval()
+    plain.load_state_dict(state)
+    model = AppearanceModel(replace(PRESETS["small"], detail_choice=bias is not None)).eval()
+    model.load_state_dict(state, strict=False)
+    if bias is not None:
+        model.refine.detail.bias.data = torch.tensor(bias)
+    given = pictures(4)
+    with torch.no_grad():
+        return plain.generate(*given)[0], model.generate(*given)[0], given
+
+
+@pytest.mark.parametrize("chosen", [None, 0, 1, 2])
+def test_the_source_of_fine_detail_can_be_chosen(small, chosen):
+    """Any reference, or none: then the picture stays as the network painted it."""
+    coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(3)])
+    source, sigma = coarse if chosen is None else given[2][:, chosen], PRESETS["small"].detail
+    torch.testing.assert_close(picture, source + blur(coarse, sigma) - blur(source, sigma), atol=1e-5, rtol=0)
+
+
+def test_before_training_nearly_all_fine_detail_is_the_nearest_mouths(small):
+    shares = small.refine.detail_shares(torch.randn(1, 64, 4, 5))
+    assert shares.shape == (1, 3, 16, 20)
+    assert shares[:, 1].min() > 0.94 and shares.sum(1).max() < 1
 
 
 def test_blur_is_a_gaussian():

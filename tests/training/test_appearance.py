@@ -27,7 +27,7 @@ from comfyui_mytalk.training.appearance_data import (
     make_sample,
     mirror,
 )
-from comfyui_mytalk.training.appearance_losses import texture_loss
+from comfyui_mytalk.training.appearance_losses import fidelity_loss, texture_loss
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clips
 from tests.synthetic_clips import write_clips
@@ -166,6 +166,21 @@ def test_blur_costs_texture(data):
     sample.target = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(sample.target, 3, 1, 1)
     assert texture_loss(sample.target.roll(1, -1), sample) < 0.2 * texture_loss(blurred, sample)
+
+
+def test_fidelity_is_psnr_of_what_is_coarse(data):
+    """Ten times the error costs 20 dB on every face alike; grain and what lies outside the mouth cost next to nothing."""
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    scale = torch.tensor([0.02, 0.2])[:, None, None, None]
+    there = (sample.target + scale).detach()
+    loss = fidelity_loss(there, sample) - fidelity_loss(sample.target + 0.1 * scale + 0.02, sample)
+    assert 0.0 < float(loss) < np.log(10)
+    larger = fidelity_loss(sample.target + 10 * scale, sample) - fidelity_loss(there, sample)
+    assert float(larger) == pytest.approx(np.log(10), abs=0.1)
+    grain = 0.1 * torch.randn(sample.target.shape, generator=torch.Generator().manual_seed(0))
+    assert fidelity_loss(sample.target + grain, sample) < fidelity_loss(sample.target + 0.05, sample)
+    outside = sample.target + (1 - sample.mask * sample.mouth.amax())  # blurring lets a little of it in at the border
+    assert fidelity_loss(outside, sample) < fidelity_loss(sample.target + 1, sample)
 
 
 def test_mirror_is_its_own_inverse(data):

@@ -208,7 +208,7 @@ def test_lips_meet_but_do_not_pass_through_each_other() -> None:
 def test_the_mouth_opens_as_far_as_the_person_does() -> None:
     points, closed = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
     lower = closed.repeat(50, 1, 1)
-    lower[:, points.index(14), 1] -= 0.5 + 0.3 * torch.sin(torch.arange(50) / 3)
+    lower[:, points.index(14), 1] -= 0.5 + 0.4 * torch.sin(torch.arange(50) / 3)
 
     def spread(face: Tensor) -> float:
         return (face[:, points.index(13)] - face[:, points.index(14)]).norm(dim=-1).std(correction=0).item()
@@ -218,7 +218,32 @@ def test_the_mouth_opens_as_far_as_the_person_does() -> None:
 
     assert spread(matched(1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
     assert spread(matched(9.0)) < 2 * spread(lower), "within limits"
-    assert torch.equal(matched(0.01), lower), "a person who does not talk shows no range"
+
+
+def test_who_does_not_talk_in_the_clip_moves_as_most_people_do() -> None:
+    """A still shows no manner; and motion adds to its resting mouth, which may be that of somebody who sings."""
+    points, rest = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
+    upper, under = points.index(13), points.index(14)
+
+    def openings(resting: float, far: float, spread: float = 0.0) -> Tensor:
+        rest[under] = rest[upper] - torch.tensor([0.0, resting])
+        lower = rest.repeat(63, 1, 1)
+        lower[:, under, 1] -= 0.5 * far * (1 - torch.cos(torch.arange(63) / 5))
+        matched = match_manner(lower, Manner(rest[None], spread, None if spread else rest))
+        return matched[:, upper, 1] - matched[:, under, 1]
+
+    def spread(values: Tensor) -> float:
+        return float(values.std(correction=0))
+
+    assert spread(openings(0.0, 0.8)) == pytest.approx(0.4, abs=0.02), "a mumbler speaks up"
+    assert spread(openings(0.0, 0.3)) == pytest.approx(1.6 * 0.3 / 8**0.5, abs=0.01), "within limits"
+    for resting in (0.0, 0.7, 1.9, 2.8):
+        found = openings(resting, 3.0)
+        assert found.min() == pytest.approx(resting, abs=1e-4), "at rest it rests as it did"
+        assert max(1.9, resting + 0.3) < found.max() <= max(2.2, resting + 0.4)
+    assert torch.equal(openings(0.0, 1.0, 0.05), openings(0.0, 1.0, 0.1)), "a smile is not talk"
+    talker = openings(0.0, 3.0, 0.9)
+    assert spread(talker) == pytest.approx(0.9, abs=0.15) and talker.max() > 2.2, "a talker's own manner counts"
 
 
 def test_an_open_mouth_has_the_persons_shape_and_a_closed_one_stays_closed() -> None:

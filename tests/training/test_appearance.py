@@ -169,7 +169,7 @@ def test_blur_costs_texture(data):
 
 
 def test_fidelity_is_psnr_of_what_is_coarse(data):
-    """Ten times the error costs 20 dB on every face alike; grain and what lies outside the mouth cost next to nothing."""
+    """Ten times the error costs 20 dB on every face; grain and what lies outside the mouth cost next to nothing."""
     sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
     scale = torch.tensor([0.02, 0.2])[:, None, None, None]
     there = (sample.target + scale).detach()

@@ -38,6 +38,7 @@ TALKING = 0.08  # deviation of the opening, centimetres, of a mouth that says so
 SILENT, TALKATIVE = 0.1, 0.25  # the same of a clip in which nobody talks, and of one that shows how somebody talks
 USUAL_SPREAD = 0.4  # the same of most people (median of our clips 0.45, quartiles 0.38 and 0.54)
 USUAL_OPENING, WIDE_OPENING = 1.4, 2.2  # centimetres that most mouths open often, and hardly ever (their widest: 1.6)
+GAP_TOLERANCE = 0.03  # centimetres that lips may stay apart or overlap when a resting mouth is shut
 STIR = 0.4  # centimetres that a mouth opens farther which is wide open at rest
 LEAST_GAIN, MOST_GAIN = 0.7, 1.6  # limits of what `match_manner` may do to the motion's range
 PARTED = 0.25  # opening, centimetres, of lips that are apart whatever the detector's scatter
@@ -80,7 +81,8 @@ def edit_motion(
 ) -> FaceTrack:
     """`spoken` with its mouth changed: `source` is the same clip as filmed, `speech (s,)` what the gate listens to.
 
-    The mouth rests as in `style`, another clip of the person, if given. Raises InputError when the tracks differ in
+    The mouth rests as in `style`, another clip of the person, if given. Where nobody talks in the clip, it rests as it
+    does in `spoken`: the picture of a laugh does not show how lips meet. Raises InputError when the tracks differ in
     length, or when no frame is usable.
     """
     if len(source) != len(spoken):
@@ -88,7 +90,8 @@ def edit_motion(
     gated = edit.gate > 0 and speech is not None
     if not gated and (edit.strength, edit.smoothing, edit.blend) == (1, 0, 1):
         return spoken
-    rest, lower = resting_mouth(source if style is None else style), lower_face(spoken)
+    shown, lower = source if style is None else style, lower_face(spoken)
+    rest = torch.lerp(resting_mouth(spoken), resting_mouth(shown), manner(shown).talks)
     share = torch.full((len(spoken),), edit.strength)
     if gated:
         active = speech_activity(speech, spoken.times - spoken.times[0], edit.threshold)
@@ -144,14 +147,20 @@ def part_lips(lower: Tensor) -> Tensor:
     A pose-free closed mouth scatters around zero opening; crossed lips would fold the mesh that references are
     warped by, which shows as dark specks along the line between the lips.
     """
-    place = {int(point): i for i, point in enumerate(landmark_set("generated"))}
-    upper, under = ([place[pair[side]] for pair in INNER_LIP_PAIRS] for side in (0, 1))
+    upper, under = _inner_pairs()
     crossed = lower[:, upper, 1] < lower[:, under, 1]
     middle = (lower[:, upper, 1] + lower[:, under, 1]) / 2
     lower = lower.clone()
     lower[:, upper, 1] = torch.where(crossed, middle, lower[:, upper, 1])
     lower[:, under, 1] = torch.where(crossed, middle, lower[:, under, 1])
     return lower
+
+
+def _inner_pairs() -> tuple[list[int], list[int]]:
+    """Where the upper and the lower points of the inner lips stand among the generated ones."""
+    place = {int(point): i for i, point in enumerate(landmark_set("generated"))}
+    upper, under = ([place[pair[side]] for pair in INNER_LIP_PAIRS] for side in (0, 1))
+    return upper, under
 
 
 class Manner(NamedTuple):
@@ -162,6 +171,11 @@ class Manner(NamedTuple):
     rest: Tensor
     spread: float
     parted: Tensor | None
+
+    @property
+    def talks(self) -> float:
+        """How far the clip shows somebody talking, 0..1."""
+        return min(max((self.spread - SILENT) / (TALKATIVE - SILENT), 0.0), 1.0)
 
 
 def manner(track: FaceTrack) -> Manner:
@@ -185,7 +199,7 @@ def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor
     mouths are shifted until their mean is the person's own, a half-open mouth in proportion and a closed one not at
     all. Both changes have limits. Who does not talk in the clip, in a still for one, moves as most people do.
     """
-    rest, talks = person.rest.mean(0), min(max((person.spread - SILENT) / (TALKATIVE - SILENT), 0.0), 1.0)
+    rest, talks = person.rest.mean(0), person.talks
     spread = strength * (USUAL_SPREAD + talks * (person.spread - USUAL_SPREAD))
     own = inner_distance(lower).std(correction=0).item()
     if min(own, spread) < TALKING:
@@ -213,6 +227,20 @@ def limit_opening(lower: Tensor, rest: Tensor, strength: float = 1.0) -> Tensor:
     limited = knee + room * ((opening - knee) / room).tanh()
     share = torch.where(opening > knee, (limited - resting) / (opening - resting).clamp_min(1e-6), 1.0)
     return rest + share[:, None, None] * (lower - rest)
+
+
+def close_mouth(lower: Tensor, components: Tensor) -> Tensor:
+    """`lower (180, 2)` with its lips brought together, by the likeliest movement of mouths that does it.
+
+    `components (c, 360)` are a motion model's, for channels of unit variance. Ridge regression of the gaps on them.
+    """
+    upper, under = _inner_pairs()
+    gaps = (lower[upper, 1] - lower[under, 1]).clamp_min(0)
+    moves = components.unflatten(1, (-1, 2))[..., 1]
+    moves = (moves[:, upper] - moves[:, under]) / GAP_TOLERANCE
+    among = moves @ moves.T + torch.eye(len(moves)).to(moves)
+    channels = torch.linalg.solve(among, moves @ (-gaps / GAP_TOLERANCE))
+    return part_lips((lower + (channels @ components).unflatten(0, (-1, 2)))[None])[0]
 
 
 def inner_distance(lower: Tensor) -> Tensor:

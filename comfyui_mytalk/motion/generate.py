@@ -19,7 +19,7 @@ from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
-from .edit import manner, match_manner, part_lips
+from .edit import Manner, close_mouth, manner, match_manner, part_lips
 from .model import MotionModel
 from .params import FPS
 from .windows import cut_windows, fuse_windows, in_batches, window_starts
@@ -151,6 +151,18 @@ def with_progress(denoise: Denoise, steps: int, progress: Progress | None) -> De
     return reported
 
 
+def shut(person: Manner, model: MotionModel) -> Manner:
+    """`person` with a resting mouth that is shut, where the clip does not show how it shuts: nobody talks in it.
+
+    Motion is added to the resting mouth; lips that are parted in a still would stay so in every `p` and `m`.
+    """
+    rest, open_share = person.rest.mean(0), 1 - person.talks
+    if open_share == 0:
+        return person
+    closed = close_mouth(rest, model.from_channels.cpu())
+    return person._replace(rest=person.rest + open_share * (closed - rest))
+
+
 def resample(values: Tensor, times: Tensor, at: Tensor) -> Tensor:
     """`values (f, ...)` at `times (f,)` -> the values at the times `at`; the ends are held.
 
@@ -200,6 +212,8 @@ def speak(
     features = fit_length(features, times)
     lower, upper = landmark_set("generated"), landmark_set("prefix")
     person = manner(track if style is None else style)
+    if options.match_range:
+        person = shut(person, model)
     grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
     given = resample(canonical[usable][:, upper, :2], times[usable], grid)
     motion = generate_motion(model, features, given, identity, person.rest, options, progress)

@@ -56,6 +56,18 @@ def test_defaults_change_nothing(source: FaceTrack, spoken: FaceTrack) -> None:
     assert edit_motion(source, spoken, MotionEdit(gate=1.0)) is spoken, "a gate that hears nothing is open"
 
 
+def test_the_mouth_of_a_still_rests_as_it_closes_in_speech(source: FaceTrack, spoken: FaceTrack) -> None:
+    """A laugh in a picture is no rest: with nobody talking in the clip, the spoken mouth shows how lips meet."""
+    laugh = source.points[[int(opening(source).argmax())]].expand(FRAMES, -1, -1)
+    still = source.replace(points=laugh.clone())
+    spoken = with_lower_face(still, lower_face(spoken))
+    silent = edit_motion(still, spoken, MotionEdit(strength=0.0))
+    assert opening(still).min() > opening(spoken).min() + 0.3
+    assert (opening(silent) - opening(spoken).min()).abs().max() < 0.05
+    talker = edit_motion(source, spoken, MotionEdit(strength=0.0))
+    torch.testing.assert_close(lower_face(talker)[..., :2], resting_mouth(source)[:, :2].expand(FRAMES, -1, -1))
+
+
 def test_only_the_lower_face_moves_and_not_in_depth(source: FaceTrack, spoken: FaceTrack) -> None:
     found = torch.ones(FRAMES, dtype=torch.bool)
     found[30:40] = False

@@ -12,7 +12,7 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
-from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, Manner, match_manner, part_lips
+from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, Manner, close_mouth, match_manner, part_lips
 from comfyui_mytalk.motion.generate import (
     MotionOptions,
     fit_length,
@@ -244,6 +244,20 @@ def test_who_does_not_talk_in_the_clip_moves_as_most_people_do() -> None:
     assert torch.equal(openings(0.0, 1.0, 0.05), openings(0.0, 1.0, 0.1)), "a smile is not talk"
     talker = openings(0.0, 3.0, 0.9)
     assert spread(talker) == pytest.approx(0.9, abs=0.15) and talker.max() > 2.2, "a talker's own manner counts"
+
+
+def test_a_mouth_is_shut_by_the_likeliest_movement() -> None:
+    """Of two ways to shut it, the one that motions have more often."""
+    points, lower = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
+    upper, under = ([points.index(pair[side]) for pair in INNER_LIP_PAIRS] for side in (0, 1))
+    lower[under, 1] = lower[upper, 1] - 1.0
+    components = torch.zeros(2, 180, 2)
+    components[0, under, 1] = 0.9  # the lower lip
+    components[1, upper, 1] = -0.1  # the upper lip, ever so little
+    shut = close_mouth(lower, components.flatten(1))
+    assert (shut[upper, 1] - shut[under, 1]).abs().max() < 0.01
+    assert (shut - lower)[under, 1].min() > 0.9 and (shut - lower)[upper, 1].abs().max() < 0.1
+    torch.testing.assert_close(close_mouth(shut, components.flatten(1)), shut, atol=5e-3, rtol=0)
 
 
 def test_an_open_mouth_has_the_persons_shape_and_a_closed_one_stays_closed() -> None:

@@ -78,3 +78,20 @@ def test_identity_tokens_tell_people_apart() -> None:
     narrow, same, wide = (face(width) + 0.03 * torch.randn(478, 3) for width in (0.85, 0.85, 1.15))
     narrow, same, wide = extractor(torch.stack([narrow, same, wide]))
     assert narrow @ same > narrow @ wide + 0.2
+
+
+def test_lips_that_are_parted_in_a_still_meet_in_speech(speech: Tensor) -> None:
+    """Nobody talks in a still; its mouth may be that of a laugh, and `p` and `m` want it shut all the same."""
+    points, times = talking_points(100)
+    apart = int(mouth_opening(points).argsort()[-30])
+    track = FaceTrack(points[[apart]].expand(100, -1, -1).clone(), torch.ones(100).bool(), times, (256, 256))
+    unit = track.pose.scale[0].item()
+    assert mouth_opening(track.points)[0] / unit > 0.4
+    tokens = identity_tokens(load_identity(), track)
+    features = load_speech_encoder()(speech[640 * PAUSE :][: 640 * 100])
+    plain, shut = (
+        mouth_opening(speak(load_motion(), track, features, tokens, MotionOptions(match_range=on)).points) / unit
+        for on in (False, True)
+    )
+    assert plain.min() > 0.15
+    assert shut.min() < 0.1 and shut.quantile(0.9) > 0.5

@@ -32,22 +32,25 @@ from .appearance_data import (
     draw_raw,
     make_sample,
 )
-from .appearance_losses import reconstruction_loss, texture_loss
+from .appearance_losses import tuning_loss
 from .loop import Ema, anneal, set_learning_rate, step_rng
 
 Progress = Callable[[int, int], None]
 WARMUP = 20  # steps
 CUT = (112, 128)  # of the window that is trained on: the mouth and what is around it
-TEXTURE = 2.0  # weight of the texture loss
+ENOUGH = 100  # frames; fewer are learnt by heart at the full rate
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """How to tune: `steps` of `batch` crops each, peak learning `rate`, at most `frames` frames of the clip kept."""
+    """How to tune: `steps` of `batch` crops each, peak learning `rate`, at most `frames` frames of the clip kept.
+
+    From clips of fewer than 100 frames less is learnt, in proportion.
+    """
 
     steps: int = 300
     batch: int = 4
-    rate: float = 3e-4
+    rate: float = 1e-4
     frames: int = 160
     seed: int = 0
 
@@ -107,16 +110,19 @@ def tune_appearance(
     options = options or TuneOptions()
     device = next(model.parameters()).device
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):  # new layers draw numbers
-        tuned = _trainable_copy(model)
+        plain, tuned = _plain_copy(model), _plain_copy(model)
+        freeze_encoders(tuned)
         trained = {name: tensor for name, tensor in tuned.named_parameters() if tensor.requires_grad}
         optimizer, ema = torch.optim.Adam(trained.values(), betas=(0.5, 0.99)), Ema(tuned, 0.98)
         for step in range(options.steps):
-            rate = options.rate * min(1.0, (step + 1) / WARMUP) * anneal(step / options.steps, 0.05)
-            set_learning_rate(optimizer, rate)
+            rate = options.rate * min(1.0, len(view.frames) / ENOUGH) * min(1.0, (step + 1) / WARMUP)
+            set_learning_rate(optimizer, rate * anneal(step / options.steps, 0.05))
             sample = draw_batch(view, model.params, options.batch, step_rng(options.seed, step)).to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 picture, _ = tuned.generate(*sample.inputs)
-            loss = reconstruction_loss(picture.float(), sample) + TEXTURE * texture_loss(picture.float(), sample)
+                with torch.no_grad():
+                    before, _ = plain.generate(*sample.inputs)
+            loss = tuning_loss(picture.float(), before.float(), sample)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
@@ -141,13 +147,11 @@ def tune_on_clip(
     return tune_appearance(model, ClipView(clip), options, progress)
 
 
-def _trainable_copy(model: AppearanceModel) -> AppearanceModel:
-    """Plain tensors in single precision, whatever mode the model was loaded in; only what is tuned takes gradients."""
+def _plain_copy(model: AppearanceModel) -> AppearanceModel:
+    """Plain tensors in single precision, whatever mode the model was loaded in."""
     copied = AppearanceModel(model.params)
     copied.load_state_dict({name: tensor.detach().clone().float() for name, tensor in model.state_dict().items()})
-    copied = copied.to(next(model.parameters()).device, memory_format=torch.channels_last)
-    freeze_encoders(copied)
-    return copied
+    return copied.to(next(model.parameters()).device, memory_format=torch.channels_last)
 
 
 def draw_batch(view: ClipView, params: AppearanceParams, batch: int, rng: np.random.Generator) -> Sample:

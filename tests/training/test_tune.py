@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from comfyui_mytalk.appearance.layers import blur
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning, tuned_copy
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training.appearance_data import GAP, ClipView
-from comfyui_mytalk.training.appearance_losses import reconstruction_loss
+from comfyui_mytalk.training.appearance_losses import reconstruction_loss, tuning_loss
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.tune import TuneOptions, draw_batch, tune_appearance
 from tests.synthetic_clips import write_clips
@@ -59,6 +60,19 @@ def test_tuning_lowers_the_error_and_leaves_the_shared_weights(folder, model, vi
     assert error(tuned_copy(model, tuning), view) < 0.92 * error(model, view)
     stored = load_appearance(str(folder / "weights" / "appearance_base.safetensors")).state_dict()
     assert all(value.equal(stored[name]) for name, value in model.state_dict().items())
+
+
+def test_tuning_does_not_soften(view, model):
+    """Blurred pictures are nearer to a target whose detail cannot be foreseen; they must not be what is learnt."""
+    sample = draw_batch(view, model.params, 2, np.random.default_rng(0))
+    sample.mask, sample.mouth = torch.ones_like(sample.mask), torch.ones_like(sample.mouth)
+    sharp, real = 0.1 * torch.randn(2, *sample.target.shape, generator=torch.Generator().manual_seed(0))
+    before, sample.target = sample.target + sharp, sample.target + real
+    blurred = blur(before, 1.5)
+    assert reconstruction_loss(blurred, sample) < reconstruction_loss(before, sample)
+    assert tuning_loss(before, before, sample) < 0.5 * tuning_loss(blurred, before, sample)
+    brighter = before + 0.1
+    assert tuning_loss(before, before, sample) < tuning_loss(brighter, before, sample), "colours are learnt"
 
 
 def test_only_what_changed_is_kept(model, tuning):

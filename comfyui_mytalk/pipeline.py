@@ -8,7 +8,7 @@ landmarks are held for the whole clip; pixels pass through in chunks, so memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .appearance.bank import ReferenceBank, Schedule
 from .appearance.blend import match_colour, paste_into
+from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
 from .appearance.mask import (
     MaskExtent,
     face_region,
@@ -36,7 +37,7 @@ from .appearance.references import (
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
-from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert
+from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert, resized
 from .landmarks.canonical import Pose, to_canonical
 from .landmarks.track import FaceTrack
 
@@ -129,27 +130,36 @@ def select_references(
     wanted = reference_bank(features, shape[:, 0], even, track.usable, looked)
     if fixed:
         wanted = choose_references(shape, even, track.usable, looked, yaw).unique()
-    crops = cut_frames(source, place, wanted, progress=progress)
+    sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
+    crops, *full = cut_sizes(source, place, wanted, sizes, progress)
     sharp, usable = sharpness(crops), track.usable[wanted]
     if fixed:
         keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
     else:
         keep = reference_bank(features[wanted], shape[wanted, 0], sharp, usable, count)
     frames = wanted[keep]
-    return ReferenceBank(crops[keep], points[frames], shape[frames], frames)
+    return ReferenceBank(crops[keep], points[frames], shape[frames], frames, *(larger[keep] for larger in full))
 
 
 def cut_frames(
     source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
 ) -> Tensor:
     """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
-    crops = torch.zeros(len(frames), 3, size, size, dtype=torch.uint8)
+    return cut_sizes(source, place, frames, [size], progress)[0]
+
+
+def cut_sizes(
+    source: FrameSource, place: Geometry, frames: Tensor, sizes: Sequence[int], progress: Progress = None
+) -> list[Tensor]:
+    """As `cut_frames`, the same crops in several sizes: the clip is read once."""
+    crops = [torch.zeros(len(frames), 3, size, size, dtype=torch.uint8) for size in sizes]
     for pixels, index, at, done in pick_frames(source, frames.unique()):
         if len(at):
-            cut = cut_source(pixels, place[at], size, index).mul(255).round().byte()
             found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
             here = at[found] == frames
-            crops[here] = cut[found[here]]
+            for made in crops:
+                cut = cut_source(pixels, place[at], made.shape[-1], index).mul(255).round().byte()
+                made[here] = cut[found[here]]
         if progress is not None:
             progress(done, len(place.pose))
     return crops
@@ -176,7 +186,7 @@ def picked(frames: Tensor, index: Tensor) -> Tensor:
 
 def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None) -> Tensor:
     """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`."""
-    rows, columns, transform = crop_window(place.transform, frames.shape[1:3], size)
+    rows, columns, transform = crop_window(resized(place.transform, size), frames.shape[1:3], size)
     window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
     return cut_crops(pictures(window if index is None else picked(window, index)), transform, size)
 
@@ -195,7 +205,8 @@ def lay_back(
     The same rows of `masks (f, h, w)`, where given, get the mask in the frame; 0 must be there.
     """
     into = None if masks is None else masks[:, None]
-    paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, place.transform, into)
+    transform = resized(place.transform, crops.shape[-1])
+    paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, transform, into)
 
 
 def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p: AppearanceParams) -> Schedule:
@@ -223,11 +234,12 @@ def paint_crops(
     references: References,
     drawing: Tensor | None = None,
     index: Tensor | None = None,
+    fine: Fine | None = None,
 ) -> Painted:
     """One batch: frames `(b, h, w, c)`, uint8 or float 0..1 -> crops with the mouths of landmarks `points (b, 478, 3)`.
 
     `drawing (b, 3, s, s)` replaces the landmark image that `points` would give; `index (b,)` says which of `frames`
-    these are. Runs on the model's device.
+    these are. With the `fine` detail of a close-up, crops are as large as its pictures. Runs on the model's device.
     """
     size, device = model.params.size, next(model.parameters()).device
     source = cut_source(frames, place, size, index)
@@ -235,8 +247,12 @@ def paint_crops(
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
     inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
-    crops = render_crops(model, *inputs, references, drawing).cpu()
-    return Painted(torch.maximum(crops, place.least_light(points, size) * source), source, mask)
+    crops, light = render_crops(model, *inputs, references, drawing), place.least_light(points, size)
+    if fine is not None:
+        crops = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), model.params.window)
+        source = cut_source(frames, place, crops.shape[-1], index)
+        light, mask = (enlarge(share, crops.shape[-1], "bilinear") for share in (light, mask))
+    return Painted(torch.maximum(crops.cpu(), light * source), source, mask)
 
 
 def render_frames(
@@ -247,17 +263,20 @@ def render_frames(
     references: References,
     usable: Tensor,
     masks: Tensor | None = None,
+    fine: Fine | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and crop masks.
 
     Frames that are not `usable (b,)` pass through bit for bit. `masks (b, h, w)`: as in `lay_back`.
     """
-    out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
+    size = model.params.size if fine is None else fine.pictures.shape[-1]
+    out, mask = frames.clone(), torch.zeros(len(frames), 1, size, size)
     index = usable.nonzero()[:, 0]
     if not len(index):
         return out, mask
     place, chosen = place[index], References(*(tensor[index] for tensor in references))
-    painted = paint_crops(model, frames, place, points[index], chosen, index=index)
+    fine = None if fine is None else Fine(*(tensor[index] for tensor in fine))
+    painted = paint_crops(model, frames, place, points[index], chosen, index=index, fine=fine)
     mask[index] = painted.mask
     lay_back(out, index, match_colour(*painted), painted.mask, place, masks)
     return out, mask
@@ -277,8 +296,8 @@ def render_clip(
     start = 0
     for frames, times in source.chunks(chunk):
         part = slice(start, start + len(frames))
-        references = bank.gather(schedule[part])
-        out, mask = render_frames(model, frames, place[part], spoken.points[part], references, spoken.usable[part])
+        told = (place[part], spoken.points[part], bank.gather(schedule[part]), spoken.usable[part])
+        out, mask = render_frames(model, frames, *told, fine=bank.fine(schedule[part]))
         yield out, times, mask
         start += len(frames)
         if progress is not None:

@@ -144,9 +144,9 @@ def paint(
     For frames that are `edited (f,)` the model is shown the landmarks that were read, in lines as it knows them.
     """
     model, batch = painter
-    size = model.params.size
-    crops, mask = torch.zeros(len(images), size, size, 3), torch.zeros(len(images), size, size)
-    schedule = reference_schedule(bank, motion, place, model.params)
+    size, schedule = model.params.size, reference_schedule(bank, motion, place, model.params)
+    side = size if schedule.share is None else bank.size
+    crops, mask = torch.zeros(len(images), side, side, 3), torch.zeros(len(images), side, side)
     frames = track.usable.nonzero()[:, 0]
 
     def run(part: slice) -> None:
@@ -156,7 +156,8 @@ def paint(
         if new.any():
             drawn = drawn.clone()
             drawn[new] = render_landmarks(here.crop_points(motion.points[index])[new] * (size / CROP_SIZE), size)
-        painted = paint_crops(model, images, here, motion.points[index], references, drawn, index)
+        fine = bank.fine(schedule[index])
+        painted = paint_crops(model, images, here, motion.points[index], references, drawn, index, fine)
         crops[index], mask[index] = painted.crops.permute(0, 2, 3, 1), painted.mask[:, 0]
 
     with listening(model):

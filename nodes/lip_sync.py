@@ -160,7 +160,7 @@ def render(
         given = given if given.is_floating_point() else given / 255.0
         masks[part] = 0
         told = (here, motion.points[part], references, motion.usable[part])
-        frames[part], _ = render_frames(model, given, *told, masks[part])
+        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]))
 
     with listening(model):
         halving(run, len(images), batch, progress.showing(frames.__getitem__))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.blend import match_colour
+from ..comfyui_mytalk.appearance.fine import enlarge
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, pictures
@@ -32,7 +33,9 @@ class PasteBack(io.ComfyNode):
             inputs=[
                 field(io.Image, "images", tooltip="The frames of the clip, in their full size."),
                 field(
-                    io.Image, "crops", tooltip="From the Appearance VAE. Nodes that keep their size may come between."
+                    io.Image,
+                    "crops",
+                    tooltip="From the Appearance VAE. Sharpeners, restorers and upscalers may come between.",
                 ),
                 field(io.Mask, "crop_mask", tooltip="From the Appearance VAE. 0 keeps the frame, 1 takes the crop."),
                 field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
@@ -55,9 +58,15 @@ class PasteBack(io.ComfyNode):
     ) -> io.NodeOutput:
         for name, value in (("images", images), ("crops", crops)):
             check_frames(value, track, name)
-        if crop_mask.shape != crops.shape[:3]:
+        for name, value in (("crops", crops), ("crop_mask", crop_mask)):
+            if value.shape[1] != value.shape[2]:
+                raise InputError(
+                    f"{name}: got {value.shape[2]}x{value.shape[1]} pixels, expected a square as the Appearance VAE "
+                    "makes it, of any size; scale it, do not cut it"
+                )
+        if len(crop_mask) != len(track):
             raise InputError(
-                f"crop_mask: got shape {tuple(crop_mask.shape)}, expected {tuple(crops.shape[:3])}, that of the crops"
+                f"crop_mask: got {len(crop_mask)} masks, but the track has {len(track)} frames; connect its crops' own"
             )
         frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress())
         return io.NodeOutput(to_host(frames), to_host(mask))
@@ -75,6 +84,7 @@ def lay_over(
         index = changed[part].nonzero()[:, 0] + part.start
         if len(index):
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
+            mask = enlarge(mask, crop.shape[-1], "bilinear")
             if match:
                 crop = match_colour(crop, cut_source(images, here, crop.shape[-1], index), mask)
             lay_back(frames, index, crop, mask, here, masks)

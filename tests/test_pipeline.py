@@ -12,7 +12,7 @@ from comfyui_mytalk.appearance.blend import frame_mask, paste_back
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
-from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
+from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops, resized
 from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 
@@ -162,6 +162,41 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     torch.testing.assert_close(pasted[..., :3], expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(masks, frame_mask(mask, transform, (480, 640))[:, 0], atol=1e-3, rtol=0)
     assert torch.equal(pasted[masks == 0], frames[masks == 0])
+
+
+@pytest.fixture(scope="module")
+def closeup(frames, track) -> tuple[torch.Tensor, FaceTrack]:
+    """The same portrait four times as large, with grain that sticks to the skin, and its track."""
+    large = torch.nn.functional.interpolate(frames[:1].permute(0, 3, 1, 2).float(), scale_factor=4, mode="bicubic")
+    grain = torch.randn(640, 640, 1, generator=torch.Generator().manual_seed(0))
+    large = large[0].permute(1, 2, 0) + 12 * grain.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    large = torch.stack([large.clamp(0, 255).byte().roll((8 * i, 8 * i), (0, 1)) for i in range(FRAMES)])
+    return large, FaceTrack(track.points * 4, track.found, track.times, (1280, 1280))
+
+
+def test_a_close_up_keeps_the_films_own_detail(model, closeup, monkeypatch):
+    """What the network paints is soft there; pixels outside the mask and other chunk sizes stay what they were."""
+    frames, track = closeup
+    monkeypatch.setattr(type(model), "forward", lambda self, masked, landmarks, references: references[:, 0])
+    place, source = pipeline.geometry(track), pipeline.TensorSource(frames, 25)
+    bank = pipeline.select_references(source, track, place, 4)
+    assert bank.size == 512 and bank.crops.shape[-1] == 256
+    fine, _, mask = (torch.cat(x) for x in zip(*pipeline.render_clip(model, source, track, place, bank), strict=True))
+    plain_bank = dataclasses.replace(bank, full=None)
+    plain = torch.cat([x for x, _, _ in pipeline.render_clip(model, source, track, place, plain_bank)])
+    assert mask.shape[-1] == 512
+    whole = frame_mask(mask, resized(place.transform, 512), (1280, 1280))[:, 0]
+    assert torch.equal(fine[whole == 0], frames[whole == 0])
+    changed = whole > 0.99
+    errors = [(out[changed].float() - frames[changed].float()).square().mean() for out in (fine, plain)]
+    assert errors[0] < 0.75 * errors[1]
+
+    def edges(pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.float().diff(dim=1)[changed[:, 1:]].square().mean()
+
+    assert edges(fine) > 0.7 * edges(frames) and edges(plain) < 0.4 * edges(frames)
+    single = torch.cat([x for x, _, _ in pipeline.render_clip(model, source, track, place, bank, 1)])
+    assert (single.int() - fine.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("index", [[2], [1, 2, 3], [0, 2, 5]])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..landmarks.canonical import mouth_opening
+from .fine import Fine
 from .mask import lip_region
 from .params import AppearanceParams
 from .references import reference_features, retrieve_references
@@ -39,6 +40,7 @@ class ReferenceBank:
     points: Tensor  # (m, 478, 2)
     shape: Tensor  # (m, 3) cm
     frames: Tensor  # (m,) where they came from
+    full: Tensor | None = None  # (m, 3, F, F) uint8: the crops at the film's own resolution, where that is higher
 
     @cached_property
     def regression(self) -> PictureRegression:
@@ -58,6 +60,21 @@ class ReferenceBank:
         if p.regression:  # nearest first
             return Schedule(found, self.regression.weights(points))
         return Schedule(found.gather(1, self.shape[:, 0][found].argsort(dim=1, stable=True)))
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the crops that are painted from this bank."""
+        return (self.crops if self.full is None else self.full).shape[-1]
+
+    def fine(self, schedule: Schedule) -> Fine | None:
+        """What the film shows of each frame's nearest mouth beyond the network's resolution, if it does.
+
+        Only where the first index is the nearest picture, as it is for networks with a regression.
+        """
+        if self.full is None or schedule.share is None:
+            return None
+        nearest = schedule.index[:, 0]
+        return Fine(self.full[nearest].float() / 255, self.points[nearest])
 
     def gather(self, schedule: Schedule) -> References:
         """The references as the network takes them."""

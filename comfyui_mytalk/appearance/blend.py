@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..landmarks.align import apply_transform, invert, sample_affine
+from ..landmarks.align import CROP_SIZE, apply_transform, invert, sample_affine
 from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
@@ -28,6 +29,18 @@ def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     One gain per frame and channel, linear in x and y, by least squares, within `1 +- GAIN_LIMIT`. A gain keeps the
     dark of the mouth dark, which an offset would not. Identical pictures stay identical. Values are not clamped.
     """
+    coefficients = _gain(*(_at_most(x, CROP_SIZE) for x in (generated, source, mask)))
+    gain = (coefficients @ _plane(generated).flatten(1)).view_as(generated).clamp(-GAIN_LIMIT, GAIN_LIMIT)
+    return generated * (1 + gain)
+
+
+def _at_most(pictures: Tensor, size: int) -> Tensor:
+    """Pictures no larger than `size`: a gain that is linear over the crop needs no more."""
+    return pictures if pictures.shape[-1] <= size else F.interpolate(pictures, size=(size, size), mode="area")
+
+
+def _gain(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    """Coefficients `(f, 3, 3)` of each channel's gain over 1, x and y."""
     plane = _plane(generated).flatten(1)  # (3, s * s)
     products = (plane[:, None] * plane).flatten(0, 1)
     ring = _ring(mask)
@@ -36,9 +49,7 @@ def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     normal = ((weighted * generated).flatten(2) @ products.T).unflatten(-1, (3, 3))
     ridge = RIDGE * ring.sum((1, 2, 3)).clamp_min(1)
     normal = normal + ridge[:, None, None, None] * torch.eye(3, device=mask.device, dtype=normal.dtype)
-    coefficients = torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
-    gain = (coefficients @ plane).view_as(generated).clamp(-GAIN_LIMIT, GAIN_LIMIT)
-    return generated * (1 + gain)
+    return torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
 
 
 def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -> Tensor:

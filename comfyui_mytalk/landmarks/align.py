@@ -51,6 +51,11 @@ def invert(transform: Tensor) -> Tensor:
     return torch.cat([linear, -linear @ transform[:, :, 2:].double()], -1).to(transform.dtype)
 
 
+def resized(transform: Tensor, size: int) -> Tensor:
+    """`transform (f, 2, 3)` of crops with 256 pixels on a side -> of the same crops with `size`."""
+    return torch.cat([transform[:, :, :2] * (CROP_SIZE / size), transform[:, :, 2:]], -1)
+
+
 def apply_transform(transform: Tensor, points: Tensor) -> Tensor:
     """Map points `(f, n, 2)` by `(f, 2, 3)`; pass `invert(t)` to go from the frame to the crop."""
     return points @ transform[:, :, :2].mT + transform[:, None, :, 2]

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 
 def test_track_has_a_row_for_every_frame(clip) -> None:
@@ -127,6 +128,22 @@ def test_half_precision_and_alpha_come_out_as_they_went_in(host, clip, kind: str
     assert (frames[..., :3].float() - clip.frames).abs().max() < 0.02
     if kind == "alpha":
         assert torch.equal(frames[..., 3], images[..., 3])
+
+
+def test_crops_may_come_back_larger_but_not_cut(host, clip) -> None:
+    """An upscaler or a restorer between the two nodes: crops of any size cover the same part of the face."""
+    larger = F.interpolate(clip.crops.permute(0, 3, 1, 2), scale_factor=2, mode="bicubic").permute(0, 2, 3, 1)
+    given = {"images": clip.images, "track": clip.track}
+    _, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
+    for masks in (mask, F.interpolate(mask[:, None], scale_factor=2, mode="bilinear")[:, 0]):
+        frames, covered = host.run("MyTalkPasteBack", crops=larger, crop_mask=masks, **given)
+        assert (frames - clip.frames).abs().mean() < 2e-3 and (frames - clip.frames).abs().max() < 0.2
+        assert torch.equal(frames[covered == 0], clip.images[covered == 0])
+    error = host.module("comfyui_mytalk.errors").InputError
+    with pytest.raises(error, match=r"crops: got 512x500 pixels, expected a square"):
+        host.run("MyTalkPasteBack", crops=larger[:, :500], crop_mask=mask, **given)
+    with pytest.raises(error, match="crop_mask: got 1 masks"):
+        host.run("MyTalkPasteBack", crops=larger, crop_mask=mask[:1], **given)
 
 
 def test_inputs_are_never_written_to(clip) -> None:

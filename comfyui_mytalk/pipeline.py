@@ -249,9 +249,13 @@ def paint_crops(
     inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
     crops, light = render_crops(model, *inputs, references, drawing), place.least_light(points, size)
     if fine is not None:
-        crops = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), model.params.window)
-        source = cut_source(frames, place, crops.shape[-1], index)
-        light, mask = (enlarge(share, crops.shape[-1], "bilinear") for share in (light, mask))
+        window, full = model.params.window or (0, size, 0, size), fine.pictures.shape[-1]
+        detailed = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), window)
+        source = cut_source(frames, place, full, index)
+        top, bottom, left, right = (edge * full // size for edge in window)
+        crops = source.clone()
+        crops[..., top:bottom, left:right] = detailed.cpu().clamp(0, 1)
+        light, mask = enlarge(light, full), enlarge(mask, full)
     return Painted(torch.maximum(crops.cpu(), light * source), source, mask)
 
 

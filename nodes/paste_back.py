@@ -84,7 +84,7 @@ def lay_over(
         index = changed[part].nonzero()[:, 0] + part.start
         if len(index):
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
-            mask = enlarge(mask, crop.shape[-1], "bilinear")
+            mask = enlarge(mask, crop.shape[-1])
             if match:
                 crop = match_colour(crop, cut_source(images, here, crop.shape[-1], index), mask)
             lay_back(frames, index, crop, mask, here, masks)

@@ -30,13 +30,14 @@ def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     dark of the mouth dark, which an offset would not. Identical pictures stay identical. Values are not clamped.
     """
     coefficients = _gain(*(_at_most(x, CROP_SIZE) for x in (generated, source, mask)))
-    gain = (coefficients @ _plane(generated).flatten(1)).view_as(generated).clamp(-GAIN_LIMIT, GAIN_LIMIT)
-    return generated * (1 + gain)
+    gain = (coefficients @ _plane(generated).flatten(1)).view_as(generated)
+    return gain.clamp_(-GAIN_LIMIT, GAIN_LIMIT).add_(1).mul_(generated)
 
 
 def _at_most(pictures: Tensor, size: int) -> Tensor:
     """Pictures no larger than `size`: a gain that is linear over the crop needs no more."""
-    return pictures if pictures.shape[-1] <= size else F.interpolate(pictures, size=(size, size), mode="area")
+    times = -(-pictures.shape[-1] // size)
+    return pictures if times == 1 else F.avg_pool2d(pictures, times)
 
 
 def _gain(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:

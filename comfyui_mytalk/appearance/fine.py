@@ -39,32 +39,26 @@ def fine_size(transform: Tensor) -> int:
     return CROP_SIZE * min(MOST, max(1, round(scale + LEAST_SOFT)))
 
 
-def enlarge(pictures: Tensor, size: int, mode: str = "bicubic") -> Tensor:
-    """`pictures (b, c, s, s)` at `size` pixels; bicubic may overshoot a little, "bilinear" does not."""
-    if pictures.shape[-1] == size:
-        return pictures
-    return F.interpolate(pictures, size=(size, size), mode=mode, align_corners=False)
+def enlarge(masks: Tensor, size: int) -> Tensor:
+    """`masks (b, 1, s, s)` at `size` pixels, values in their range."""
+    if masks.shape[-1] == size:
+        return masks
+    return F.interpolate(masks, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def add_fine_detail(crops: Tensor, target: Tensor, fine: Fine, window: Window | None = None) -> Tensor:
-    """`crops (b, 3, s, s)` with landmarks `target (b, 478, 2)`, pixels of a 256 crop -> `(b, 3, F, F)`.
+def add_fine_detail(crops: Tensor, target: Tensor, fine: Fine, window: Window) -> Tensor:
+    """The `window` of `crops (b, 3, s, s)` with landmarks `target (b, 478, 2)`, enlarged and with the film's detail.
 
-    Only rows and columns in `window` (of `s`) get detail; the others are just enlarged.
+    `window` is rows and columns of the crop; landmarks in pixels of a 256 crop. Returns `(b, 3, h F / s, w F / s)`;
+    values may overshoot 0..1 a little.
     """
-    b, _, size, _ = crops.shape
     full = fine.pictures.shape[-1]
-    times, unit = full // size, full / CROP_SIZE
-    window = window or (0, size, 0, size)
-    top, bottom, left, right = window
+    times, unit = full // crops.shape[-1], full / CROP_SIZE
     wide = tuple(edge * times for edge in window)
     moved = align_references(fine.pictures[:, None], fine.points[:, None] * unit, target * unit, wide)[:, 0]
-    coarse = F.avg_pool2d(moved, times)
-    apart = (crops[..., top:bottom, left:right] - coarse).abs().mean(1, keepdim=True)
+    coarse, crops = F.avg_pool2d(moved, times), crops[..., window[0] : window[1], window[2] : window[3]]
+    apart = (crops - coarse).abs().mean(1, keepdim=True)
     share = torch.exp(-(blur(apart, AGREEMENT_BLUR) / AGREEMENT).square())
-    share, coarse = (
-        F.interpolate(x, scale_factor=times, mode=mode, align_corners=False)
-        for x, mode in ((share, "bilinear"), (coarse, "bicubic"))
-    )
-    result = enlarge(crops, full)
-    result[..., wide[0] : wide[1], wide[2] : wide[3]] += share * (moved - coarse)
-    return result
+    share = F.interpolate(share, scale_factor=times, mode="bilinear")
+    made, coarse = F.interpolate(torch.cat([crops, coarse]), scale_factor=times, mode="bicubic").chunk(2)
+    return made + share * (moved - coarse)

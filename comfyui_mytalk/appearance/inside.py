@@ -3,7 +3,8 @@
     b batch   k references   h w window of the crop in pixels
 
 Where the wanted mouth is open and all of the clip's are nearly shut, references get a plain mouth drawn between the
-lips: dark, with upper teeth and some tongue, in the light of the face. The network paints from that. Not in the paper.
+lips: dark, with upper teeth and some tongue, in the light of the face, grey in a grey picture. The network paints from
+that. Not in the paper.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ TEETH = 5.5  # pixels of a 256 crop
 TEETH_SHARE = 0.4  # of the opening at most
 TEETH_COLOUR = (1.0, 0.95, 0.88)
 FLESH = (1.0, 0.62, 0.58)  # redder than the lips
+GREY = (0.06, 0.2)  # saturation of lips in a black and white picture, and in one with colours
+TOOTH_EDGES = (0.0, 11.5, 20.2, 30.4, 40.0)  # pixels of a 256 crop from the middle: incisors, canine, a premolar
+TOOTH_GAP = (0.8, 0.3)  # half width in pixels of a 256 crop, and how dark
+TOOTH_ROUNDING = 0.18  # how much shorter a tooth is at its sides
 CLEAR = 1.5  # pixels of a 256 crop
 
 
@@ -95,14 +100,37 @@ def _mouth(
     round_off = 1 - 0.4 * across.square().clamp(max=1)
     cavity = (0.16 + 0.5 * _rise(depth, 0.4, 1.0)) * round_off
     reach = (upper + lower).amax((1, 2), keepdim=True).clamp_min(1e-3)
+    place, gap = _teeth(across * _half_width(target) / unit)
     teeth = (reach * TEETH_SHARE).clamp(max=TEETH * unit) * (1 - 0.5 * across.square().clamp(max=1))
+    teeth = teeth * (1 - TOOTH_ROUNDING * place.square())
     bite = _rise(teeth - upper, -0.75 * unit, 0.75 * unit) * (1 - _rise(across.abs(), 0.55, 0.9))
-    shine = (0.7 + 0.3 * (upper / teeth.clamp_min(1e-3)).clamp(0, 1)) * round_off
+    shine = (0.7 + 0.3 * (upper / teeth.clamp_min(1e-3)).clamp(0, 1)) * round_off * (1 - gap)
     light = skin.mean(2, keepdim=True).clamp_min(1e-3)
-    hue = torch.lerp(skin.new_tensor(TEETH_COLOUR)[:, None, None], skin / light, 0.2)
-    enamel = (0.22 + 0.68 * light) * hue * shine[:, None, None]
-    flesh = lips * lips.new_tensor(FLESH)[:, None, None] * cavity[:, None, None]
+    colours = _rise((lips.amax(2, True) - lips.amin(2, True)) / lips.amax(2, True).clamp_min(1e-3), *GREY)
+    white, red = (torch.lerp(x.mean(), x, colours) for x in (_colour(lips, c) for c in (TEETH_COLOUR, FLESH)))
+    enamel = (0.22 + 0.68 * light) * torch.lerp(white, skin / light, 0.2) * shine[:, None, None]
+    flesh = lips * red * cavity[:, None, None]
     return torch.lerp(flesh, enamel, bite[:, None, None])
+
+
+def _colour(like: Tensor, colour: tuple[float, float, float]) -> Tensor:
+    return like.new_tensor(colour)[:, None, None]
+
+
+def _half_width(target: Tensor) -> Tensor:
+    """Half the distance of the corners of the inner lips `(b, 1, 1)`, pixels."""
+    return (target[:, UPPER[-1], 0] - target[:, UPPER[0], 0]).abs()[:, None, None].float() / 2
+
+
+def _teeth(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of places `x`, pixels of a 256 crop from the mouth's middle: where in its tooth, -1..1, and how dark a gap."""
+    edges = x.new_tensor(TOOTH_EDGES)
+    away = x.abs().clamp(max=TOOTH_EDGES[-1] - 1e-3)
+    after = torch.bucketize(away, edges, right=True)
+    left, right = edges[after - 1], edges[after]
+    width, darkness = TOOTH_GAP
+    gap = darkness * torch.exp(-(torch.minimum(away - left, right - away) / width).square())
+    return (2 * away - left - right) / (right - left), gap
 
 
 def _mean_colour(aligned: Tensor, target: Tensor, index: Tensor, corner: tuple[int, int]) -> Tensor:

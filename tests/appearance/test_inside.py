@@ -45,6 +45,21 @@ def test_teeth_are_above_and_bright_and_the_rest_is_dark_flesh():
     assert tongue[0] > 1.3 * tongue[1] and teeth.max() - teeth.min() < 0.25 * teeth.max()
 
 
+def test_single_teeth_stand_side_by_side():
+    """The middle of a mouth is a gap, the middle of an incisor is brighter than its sides."""
+    mouth = drawn(OPEN, mouth_opening(SHUT))[0, 0].mean(0)
+    row, middle = round(OPEN[0, 13, 1].item()) + 3, round((OPEN[0, 78, 0] + OPEN[0, 308, 0]).item() / 2)
+    for side in (-1, 1):
+        gap, tooth, next_gap = (mouth[row, middle + side * away] for away in (0, 6, 11))
+        assert tooth > 1.1 * gap and tooth > 1.1 * next_gap
+
+
+def test_a_black_and_white_picture_stays_so():
+    grey = torch.full((1, 3, 3, 256, 256), 0.5)
+    mouth = draw_unseen(grey, mouth_opening(SHUT), OPEN, (0, 0), 256)
+    assert (mouth != grey).any() and (mouth.amax(2) - mouth.amin(2)).max() < 1e-3
+
+
 def test_a_mouth_that_opens_further_is_drawn_little_by_little():
     """No pixel jumps while a closed mouth opens by a sixth of a pixel at a time."""
     openings = torch.linspace(0, 1.0, 80)

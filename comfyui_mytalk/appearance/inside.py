@@ -19,7 +19,8 @@ from ..landmarks.sets import landmark_set
 
 UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
 LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
-SHOWN = (0.25, 0.5)  # the clip's widest opening over the wanted one: not shown at all, shown well enough
+SHOWN = (0.15, 0.3)  # the clip's widest opening over the wanted one: nothing of the inside is shown; teeth are
+STRETCHED = (0.6, 0.9)  # the same: what is shown keeps its height; it may be stretched, as the lips are
 LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks no worse; above, it does
 TEETH = 5.5  # pixels of a 256 crop
 TEETH_SHARE = 0.4  # of the opening at most
@@ -29,6 +30,7 @@ GREY = (0.06, 0.2)  # saturation of lips in a black and white picture, and in on
 TOOTH_EDGES = (0.0, 11.5, 20.2, 30.4, 40.0)  # pixels of a 256 crop from the middle: incisors, canine, a premolar
 TOOTH_GAP = (0.8, 0.3)  # half width in pixels of a 256 crop, and how dark
 TOOTH_ROUNDING = 0.18  # how much shorter a tooth is at its sides
+OWN_END = 0.9  # of the inside that is shown: what lies below is the edge of the lower lip
 CLEAR = 1.5  # pixels of a 256 crop
 
 
@@ -41,10 +43,13 @@ def draw_unseen(aligned: Tensor, widest: Tensor, target: Tensor, corner: tuple[i
     amount = unseen(widest, target, size)
     if not (amount > 0).any():
         return aligned
-    lips = inner_lips(target, corner, aligned.shape[-2:])
-    mouth = _mouth(aligned, target, *lips, corner, size / CROP_SIZE)
-    inside = (between(*lips) * amount[:, None, None])[:, None, None]
-    return torch.lerp(aligned, mouth.to(aligned.dtype), inside.to(aligned.dtype))
+    unit, lips = size / CROP_SIZE, inner_lips(target, corner, aligned.shape[-2:])
+    flesh, mouth = _mouth(aligned, target, *lips, corner, unit)
+    ratio = _ratio(widest, target)[:, None, None]
+    own, covered = _own_height(aligned.float(), *lips[:2], ratio, unit)
+    made = torch.lerp(mouth, torch.lerp(flesh, own, covered), _rise(ratio, *SHOWN)[:, None, None])
+    inside = (between(*lips) * _open_enough(target, size)[:, None, None] * (amount > 0)[:, None, None])[:, None, None]
+    return torch.lerp(aligned, made.to(aligned.dtype), inside.to(aligned.dtype))
 
 
 def keep_drawn(
@@ -60,14 +65,41 @@ def keep_drawn(
     unit = size / CROP_SIZE
     upper, lower, across = inner_lips(target, corner, picture.shape[-2:])
     clear = between(upper / unit - CLEAR, lower / unit - CLEAR, across) * amount[:, None, None]
-    return torch.lerp(picture, drawn.mean(1).to(picture.dtype), clear[:, None].to(picture.dtype))
+    nearest = drawn[:, min(1, drawn.shape[1] - 1)]  # the first may be a regression, which blurs teeth
+    return torch.lerp(picture, nearest.to(picture.dtype), clear[:, None].to(picture.dtype))
 
 
 def unseen(widest: Tensor, target: Tensor, size: int) -> Tensor:
     """How little of the mouth of `target (b, 478, 2)` a clip that opens it by `widest (b,)` pixels shows: `(b,)`."""
-    wanted = mouth_opening(target)
-    open_enough = _rise(wanted * (CROP_SIZE / size), *LEAST_OPEN)
-    return open_enough * (1 - _rise(widest / wanted.clamp_min(1e-3), *SHOWN))
+    return _open_enough(target, size) * (1 - _rise(_ratio(widest, target), *STRETCHED))
+
+
+def _open_enough(target: Tensor, size: int) -> Tensor:
+    return _rise(mouth_opening(target) * (CROP_SIZE / size), *LEAST_OPEN)
+
+
+def _ratio(widest: Tensor, target: Tensor) -> Tensor:
+    return widest / mouth_opening(target).clamp_min(1e-3)
+
+
+def _own_height(aligned: Tensor, upper: Tensor, lower: Tensor, ratio: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+    """`aligned (b, k, 3, h, w)` with what is between its lips hanging from the upper one as high as it was before it
+    was stretched, and how far that covers each pixel `(b, 1, 1, h, w)`: teeth do not grow when a mouth opens.
+
+    `ratio (b, 1, 1)` is that height over the wanted one; from `STRETCHED` on it is stretched after all.
+    """
+    b, k, _, height, width = aligned.shape
+    free = _rise(ratio, *STRETCHED)
+    share, room = torch.lerp(ratio, torch.ones_like(ratio), free).clamp_min(0.05), upper + lower
+    depth = (upper.clamp_min(0) / share).minimum(room.clamp_min(0) * (OWN_END + (1 - OWN_END) * free))
+    row, column = (torch.arange(n, device=aligned.device) + 0.5 for n in (height, width))
+    row = row[:, None] + torch.where(upper > 0, depth - upper, 0.0)
+    grid = torch.stack([column.expand_as(row) / width, row / height], -1) * 2 - 1
+    moved = F.grid_sample(
+        aligned.flatten(0, 1), grid.repeat_interleave(k, 0), padding_mode="border", align_corners=False
+    )
+    covered = _rise(room * share + 2 * unit * free - upper, -unit, unit)
+    return moved.view(b, k, 3, height, width), covered[:, None, None]
 
 
 def inner_lips(points: Tensor, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,8 +125,9 @@ def between(upper: Tensor, lower: Tensor, across: Tensor) -> Tensor:
 
 def _mouth(
     aligned: Tensor, target: Tensor, upper: Tensor, lower: Tensor, across: Tensor, corner: tuple[int, int], unit: float
-) -> Tensor:
-    """The drawn inside at every pixel `(b, k, 3, h, w)`, lit as lips and chin of each reference are."""
+) -> tuple[Tensor, Tensor]:
+    """The drawn inside at every pixel `(b, k, 3, h, w)`, without teeth and with them, lit as lips and chin of each
+    reference are."""
     lips, skin = (_mean_colour(aligned, target, landmark_set(name), corner) for name in ("lips_outer_mid", "chin"))
     depth = upper / (upper + lower).clamp_min(1e-3)
     round_off = 1 - 0.4 * across.square().clamp(max=1)
@@ -110,7 +143,7 @@ def _mouth(
     white, red = (torch.lerp(x.mean(), x, colours) for x in (_colour(lips, c) for c in (TEETH_COLOUR, FLESH)))
     enamel = (0.22 + 0.68 * light) * torch.lerp(white, skin / light, 0.2) * shine[:, None, None]
     flesh = lips * red * cavity[:, None, None]
-    return torch.lerp(flesh, enamel, bite[:, None, None])
+    return flesh, torch.lerp(flesh, enamel, bite[:, None, None])
 
 
 def _colour(like: Tensor, colour: tuple[float, float, float]) -> Tensor:

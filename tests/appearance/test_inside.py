@@ -30,7 +30,7 @@ def test_only_what_is_between_the_lips_is_drawn():
     assert inside[top:bottom, left:right].sum() == inside.sum()
 
 
-@pytest.mark.parametrize(("target", "widest"), [(OPEN, 0.6 * mouth_opening(OPEN)), (SHUT, mouth_opening(SHUT))])
+@pytest.mark.parametrize(("target", "widest"), [(OPEN, 0.95 * mouth_opening(OPEN)), (SHUT, mouth_opening(SHUT))])
 def test_a_mouth_that_the_clip_shows_and_a_closed_one_are_left_alone(target, widest):
     assert torch.equal(drawn(target, widest), still())
 
@@ -43,6 +43,26 @@ def test_teeth_are_above_and_bright_and_the_rest_is_dark_flesh():
     teeth, throat, tongue = line[:, 3], line[:, len(line[0]) // 2], line[:, -3]
     assert teeth.mean() > 0.7 * SKIN.mean() > 1.4 * tongue.mean() > 2 * throat.mean()
     assert tongue[0] > 1.3 * tongue[1] and teeth.max() - teeth.min() < 0.25 * teeth.max()
+
+
+def test_teeth_that_the_clip_shows_do_not_grow_when_the_mouth_opens_further():
+    """They hang from the upper lip as high as they were; under them it is dark."""
+    upper, lower, across = inner_lips(OPEN, (0, 0), (256, 256))
+    teeth = ((upper / (upper + lower) < 0.5) & (upper > 0) & (across.abs() < 0.5))[:, None].float()
+    aligned = still() * 0.5 + 0.4 * teeth[:, None]
+    column = round(OPEN[0, 13, 0].item())
+
+    def height(ratio: float) -> float:
+        mouth = draw_unseen(aligned, ratio * mouth_opening(OPEN), OPEN, (0, 0), 256)[0, 0].mean(0)[:, column]
+        return float((mouth > 0.55).sum())
+
+    own = 0.5 * mouth_opening(OPEN).item()
+    assert height(0.95) == pytest.approx(own, abs=1.5)
+    assert height(0.5) == pytest.approx(0.5 * own, abs=1.5)
+    heights = [height(ratio) for ratio in torch.linspace(0.5, 1, 26).tolist()]
+    assert max(abs(b - a) for a, b in zip(heights[:-1], heights[1:], strict=True)) <= 2, "little by little"
+    below = draw_unseen(aligned, 0.5 * mouth_opening(OPEN), OPEN, (0, 0), 256)[0, 0].mean(0)
+    assert below[round(OPEN[0, 14, 1].item() - 0.4 * own), column] < 0.5 * SKIN.mean() * 0.8
 
 
 def test_single_teeth_stand_side_by_side():

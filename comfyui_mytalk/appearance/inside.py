@@ -19,7 +19,7 @@ from ..landmarks.sets import landmark_set
 
 UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
 LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
-SHOWN = (0.15, 0.3)  # the clip's widest opening over the wanted one: nothing of the inside is shown; teeth are
+SHOWN = (0.25, 0.45)  # the clip's widest opening over the wanted one: nothing of the inside is shown; teeth are
 STRETCHED = (0.6, 0.9)  # the same: what is shown keeps its height; it may be stretched, as the lips are
 LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks no worse; above, it does
 TEETH = 5.5  # pixels of a 256 crop

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .appearance.bank import ReferenceBank, Schedule
@@ -269,19 +270,18 @@ def render_frames(
     masks: Tensor | None = None,
     fine: Fine | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and crop masks.
+    """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and masks of 256 crops.
 
     Frames that are not `usable (b,)` pass through bit for bit. `masks (b, h, w)`: as in `lay_back`.
     """
-    size = model.params.size if fine is None else fine.pictures.shape[-1]
-    out, mask = frames.clone(), torch.zeros(len(frames), 1, size, size)
+    out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
     if not len(index):
         return out, mask
     place, chosen = place[index], References(*(tensor[index] for tensor in references))
     fine = None if fine is None else Fine(*(tensor[index] for tensor in fine))
     painted = paint_crops(model, frames, place, points[index], chosen, index=index, fine=fine)
-    mask[index] = painted.mask
+    mask[index] = F.max_pool2d(painted.mask, painted.mask.shape[-1] // model.params.size)
     lay_back(out, index, match_colour(*painted), painted.mask, place, masks)
     return out, mask
 

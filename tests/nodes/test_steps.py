@@ -146,6 +146,34 @@ def test_crops_may_come_back_larger_but_not_cut(host, clip) -> None:
         host.run("MyTalkPasteBack", crops=larger, crop_mask=mask[:1], **given)
 
 
+def test_close_ups_are_painted_larger_in_single_steps_as_in_one(host, clip) -> None:
+    """With the shipped painter, whose references tell which picture is the nearest."""
+    from tiny import NAMES
+
+    images = F.interpolate(clip.images[:4].permute(0, 3, 1, 2), scale_factor=4, mode="bicubic")
+    images = images.clamp(0, 1).permute(0, 2, 3, 1)
+    model, count = "appearance_small", 4
+    track, _ = host.run("MyTalkExtractDenseLandmarks", images=images, fps=clip.fps)
+    speech = host.run("MyTalkLoadSpeech", audio=clip.audio, duration=4 / clip.fps)[0]
+    features = host.run("MyTalkWav2VecFeatures", audio=speech, encoder=NAMES["speech"])[0]
+    identity = host.run("MyTalkIdentityEmbed", track=track, model=NAMES["identity"])[0]
+    sampled = {"speech_features": features, "track": track, "identity": identity, "model": NAMES["motion"]}
+    motion = host.run("MyTalkLandmarkDiffusionSampler", **sampled, seed=3, steps=4)[0]
+    drawn = host.run("MyTalkRenderLandmarkImage", track=motion)[0]
+    references, _ = host.run("MyTalkMaskedReferenceSelect", images=images, track=track, count=count)
+    painted = {"track": track, "motion": motion, "landmark_images": drawn, "references": references, "model": model}
+    crops, mask = host.run("MyTalkAppearanceVAE", images=images, **painted)
+    assert crops.shape[1:] == (512, 512, 3) and mask.shape == crops.shape[:3]
+    frames, covered = host.run("MyTalkPasteBack", images=images, crops=crops, crop_mask=mask, track=track)
+    names = {f"{role}_model": NAMES[role] for role in ("identity", "motion")}
+    inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": count}
+    whole, _, other, *_ = host.run(
+        "MyTalkLipSync", **inputs, **names, speech_encoder=NAMES["speech"], appearance_model=model
+    )
+    assert (frames - whole).abs().max() < 1e-3 and (covered - other).abs().max() < 1e-4
+    assert torch.equal(frames[covered == 0], images[covered == 0]) and (frames - images).abs().max() > 0.05
+
+
 def test_inputs_are_never_written_to(clip) -> None:
     from tiny import moving_face
 

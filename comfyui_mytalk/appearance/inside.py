@@ -21,6 +21,7 @@ UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips fro
 LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 SHOWN = (0.25, 0.45)  # the clip's widest opening over the wanted one: nothing of the inside is shown; teeth are
 STRETCHED = (0.6, 0.9)  # the same: what is shown keeps its height; it may be stretched, as the lips are
+TALKS = (14.8, 16.5)  # pixels of a 256 crop, 1.1 and 1.2 cm: no smile is as wide; such an inside may be stretched
 LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks no worse; above, it does
 TEETH = 5.5  # pixels of a 256 crop
 TEETH_SHARE = 0.4  # of the opening at most
@@ -45,9 +46,9 @@ def draw_unseen(aligned: Tensor, widest: Tensor, target: Tensor, corner: tuple[i
         return aligned
     unit, lips = size / CROP_SIZE, inner_lips(target, corner, aligned.shape[-2:])
     flesh, mouth = _mouth(aligned, target, *lips, corner, unit)
-    ratio = _ratio(widest, target)[:, None, None]
-    own, covered = _own_height(aligned.float(), *lips[:2], ratio, unit)
-    made = torch.lerp(mouth, torch.lerp(flesh, own, covered), _rise(ratio, *SHOWN)[:, None, None])
+    ratio, bound = _ratio(widest, target)[:, None, None], _bound(widest, target, size)[:, None, None]
+    own, covered = _own_height(aligned.float(), *lips[:2], ratio, 1 - bound, unit)
+    made = torch.lerp(torch.lerp(flesh, own, covered), mouth, (bound * (1 - _rise(ratio, *SHOWN)))[:, None, None])
     inside = (between(*lips) * _open_enough(target, size)[:, None, None] * (amount > 0)[:, None, None])[:, None, None]
     return torch.lerp(aligned, made.to(aligned.dtype), inside.to(aligned.dtype))
 
@@ -71,7 +72,13 @@ def keep_drawn(
 
 def unseen(widest: Tensor, target: Tensor, size: int) -> Tensor:
     """How little of the mouth of `target (b, 478, 2)` a clip that opens it by `widest (b,)` pixels shows: `(b,)`."""
-    return _open_enough(target, size) * (1 - _rise(_ratio(widest, target), *STRETCHED))
+    return _open_enough(target, size) * _bound(widest, target, size)
+
+
+def _bound(widest: Tensor, target: Tensor, size: int) -> Tensor:
+    """How far what is shown must not be stretched `(b,)`: much wider than a smile, and only a smile is there."""
+    smile = 1 - _rise(widest * (CROP_SIZE / size), *TALKS)
+    return smile * (1 - _rise(_ratio(widest, target), *STRETCHED))
 
 
 def _open_enough(target: Tensor, size: int) -> Tensor:
@@ -82,14 +89,15 @@ def _ratio(widest: Tensor, target: Tensor) -> Tensor:
     return widest / mouth_opening(target).clamp_min(1e-3)
 
 
-def _own_height(aligned: Tensor, upper: Tensor, lower: Tensor, ratio: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+def _own_height(
+    aligned: Tensor, upper: Tensor, lower: Tensor, ratio: Tensor, free: Tensor, unit: float
+) -> tuple[Tensor, Tensor]:
     """`aligned (b, k, 3, h, w)` with what is between its lips hanging from the upper one as high as it was before it
     was stretched, and how far that covers each pixel `(b, 1, 1, h, w)`: teeth do not grow when a mouth opens.
 
-    `ratio (b, 1, 1)` is that height over the wanted one; from `STRETCHED` on it is stretched after all.
+    `ratio (b, 1, 1)` is that height over the wanted one, `free (b, 1, 1)` how far it may be stretched after all.
     """
     b, k, _, height, width = aligned.shape
-    free = _rise(ratio, *STRETCHED)
     share, room = torch.lerp(ratio, torch.ones_like(ratio), free).clamp_min(0.05), upper + lower
     depth = (upper.clamp_min(0) / share).minimum(room.clamp_min(0) * (OWN_END + (1 - OWN_END) * free))
     row, column = (torch.arange(n, device=aligned.device) + 0.5 for n in (height, width))

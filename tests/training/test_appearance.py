@@ -15,6 +15,7 @@ from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.render import window_mask
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.training import appearance
 from comfyui_mytalk.training.appearance_data import (
     GAP,
@@ -116,6 +117,14 @@ def test_pictures_left_out_do_not_reach_the_regression(data, monkeypatch):
     after = ClipView(clip).raw(5, [25, 30], told)
     torch.testing.assert_close(after.images, before.images, atol=1e-4, rtol=0)
     assert not torch.equal(after.crop, before.crop)
+
+
+def test_how_wide_a_clip_opens_is_asked_of_all_that_may_be_shown(data):
+    """As at run time of the whole bank: else a mouth would be drawn wherever two references are nearly shut."""
+    view, told = ClipView(read_clips(data, "train")[0]), np.arange(20, 40)
+    openings = mouth_opening(view.points)
+    assert view.raw(5, [25, 30], told).widest == openings[20:].max()
+    assert view.raw(5, [25, 30]).widest == openings[[25, 30]].max()
 
 
 def test_the_hidden_mouth_does_not_reach_the_network(data):

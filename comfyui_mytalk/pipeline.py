@@ -219,8 +219,8 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p
 
 
 class Painted(NamedTuple):
-    """Generated crops `(b, 3, s, s)`, the source's own crops, and masks of what to paste `(b, 1, s, s)`; float 0..1,
-    on the CPU."""
+    """Generated crops `(b, 3, s, s)`, the source's own crops, in close-ups smaller ones, and masks of what to paste
+    `(b, 1, s, s)`; float 0..1, on the CPU."""
 
     crops: Tensor
     source: Tensor
@@ -252,11 +252,10 @@ def paint_crops(
     if fine is not None:
         window, full = model.params.window or (0, size, 0, size), fine.pictures.shape[-1]
         detailed = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), window)
-        source = cut_source(frames, place, full, index)
         top, bottom, left, right = (edge * full // size for edge in window)
-        crops = source.clone()
+        crops, light, mask = enlarge(source, full), enlarge(light * source, full), enlarge(mask, full)
         crops[..., top:bottom, left:right] = detailed.cpu().clamp(0, 1)
-        light, mask = enlarge(light, full), enlarge(mask, full)
+        return Painted(torch.maximum(crops, light), source, mask)
     return Painted(torch.maximum(crops.cpu(), light * source), source, mask)
 
 

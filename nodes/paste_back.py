@@ -8,6 +8,7 @@ from torch import Tensor
 from ..comfyui_mytalk.appearance.blend import match_colour
 from ..comfyui_mytalk.appearance.fine import enlarge
 from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, pictures
 from .host import Progress, field, halving, io, schema, to_host
@@ -86,7 +87,7 @@ def lay_over(
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
             mask = enlarge(mask, crop.shape[-1])
             if match:
-                crop = match_colour(crop, cut_source(images, here, crop.shape[-1], index), mask)
+                crop = match_colour(crop, cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index), mask)
             lay_back(frames, index, crop, mask, here, masks)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))

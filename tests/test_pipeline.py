@@ -132,7 +132,7 @@ def test_references_know_how_wide_the_whole_clip_opens(frames, track):
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), open_mouth(track, 2.0), place, 4)
     bank.points[2, 14, 1] += 30
     gathered = bank.gather(Schedule(torch.tensor([[0, 1, 3], [0, 0, 1]])))
-    assert torch.equal(gathered.widest, mouth_opening(bank.points[2]).expand(2))
+    assert torch.equal(gathered.openings[:, 1], mouth_opening(bank.points[2]).expand(2))
 
 
 def test_one_frame_is_enough(model, frames, track):

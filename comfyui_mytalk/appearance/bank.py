@@ -84,4 +84,5 @@ class ReferenceBank:
             images = torch.cat([self.regression.picture(share)[:, None], images], 1)
             points = torch.cat([self.regression.base.expand(len(index), 1, -1, -1), points], 1)
         regions = lip_region(points.flatten(0, 1), self.crops.shape[-1]).unflatten(0, points.shape[:2])
-        return References(images, points, regions, mouth_opening(self.points).amax().expand(len(index)))
+        openings = torch.stack(mouth_opening(self.points).aminmax())
+        return References(images, points, regions, openings.expand(len(index), -1))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..landmarks.align import CROP_SIZE, apply_transform, invert, sample_affine
+from ..landmarks.align import apply_transform, invert, sample_affine
 from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
@@ -24,20 +24,22 @@ RIDGE = 0.02  # pulls the gain towards 1 where the ring is too dark to tell
 
 
 def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Scale the colours of `generated (f, 3, s, s)` so that it meets `source` on the ring around the mask's edge.
+    """Scale the colours of `generated (f, 3, s, s)` so that it meets `source (f, 3, r, r)` on the ring around the edge
+    of `mask (f, 1, s, s)`; they are compared at the source's size.
 
     One gain per frame and channel, linear in x and y, by least squares, within `1 +- GAIN_LIMIT`. A gain keeps the
     dark of the mouth dark, which an offset would not. Identical pictures stay identical. Values are not clamped.
     """
-    coefficients = _gain(*(_at_most(x, CROP_SIZE) for x in (generated, source, mask)))
+    coefficients = _gain(_shrink(generated, source.shape[-1]), source, _shrink(mask, source.shape[-1]))
     gain = (coefficients @ _plane(generated).flatten(1)).view_as(generated)
     return gain.clamp_(-GAIN_LIMIT, GAIN_LIMIT).add_(1).mul_(generated)
 
 
-def _at_most(pictures: Tensor, size: int) -> Tensor:
-    """Pictures no larger than `size`: a gain that is linear over the crop needs no more."""
-    times = -(-pictures.shape[-1] // size)
-    return pictures if times == 1 else F.avg_pool2d(pictures, times)
+def _shrink(pictures: Tensor, size: int) -> Tensor:
+    if pictures.shape[-1] % size == 0:
+        times = pictures.shape[-1] // size
+        return pictures if times == 1 else F.avg_pool2d(pictures, times)
+    return F.interpolate(pictures, size=(size, size), mode="area")
 
 
 def _gain(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:

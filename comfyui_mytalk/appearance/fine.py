@@ -39,11 +39,11 @@ def fine_size(transform: Tensor) -> int:
     return CROP_SIZE * min(MOST, max(1, round(scale + LEAST_SOFT)))
 
 
-def enlarge(masks: Tensor, size: int) -> Tensor:
-    """`masks (b, 1, s, s)` at `size` pixels, values in their range."""
-    if masks.shape[-1] == size:
-        return masks
-    return F.interpolate(masks, size=(size, size), mode="bilinear", align_corners=False)
+def enlarge(pictures: Tensor, size: int) -> Tensor:
+    """`pictures (b, c, s, s)` or masks at `size` pixels, bilinear: values stay in their range."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return F.interpolate(pictures, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def add_fine_detail(crops: Tensor, target: Tensor, fine: Fine, window: Window) -> Tensor:
@@ -52,10 +52,8 @@ def add_fine_detail(crops: Tensor, target: Tensor, fine: Fine, window: Window) -
     `window` is rows and columns of the crop; landmarks in pixels of a 256 crop. Returns `(b, 3, h F / s, w F / s)`;
     values may overshoot 0..1 a little.
     """
-    full = fine.pictures.shape[-1]
-    times, unit = full // crops.shape[-1], full / CROP_SIZE
-    wide = tuple(edge * times for edge in window)
-    moved = align_references(fine.pictures[:, None], fine.points[:, None] * unit, target * unit, wide)[:, 0]
+    times, unit = fine.pictures.shape[-1] // crops.shape[-1], crops.shape[-1] / CROP_SIZE
+    moved = align_references(fine.pictures[:, None], fine.points[:, None] * unit, target * unit, window, times)[:, 0]
     coarse, crops = F.avg_pool2d(moved, times), crops[..., window[0] : window[1], window[2] : window[3]]
     apart = (crops - coarse).abs().mean(1, keepdim=True)
     share = torch.exp(-(blur(apart, AGREEMENT_BLUR) / AGREEMENT).square())

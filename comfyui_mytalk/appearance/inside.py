@@ -20,8 +20,10 @@ from ..landmarks.sets import landmark_set
 UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
 LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 SHOWN = (0.25, 0.45)  # the clip's widest opening over the wanted one: nothing of the inside is shown; teeth are
-STRETCHED = (0.6, 0.9)  # the same: what is shown keeps its height; it may be stretched, as the lips are
-TALKS = (14.8, 16.5)  # pixels of a 256 crop, 1.1 and 1.2 cm: no smile is as wide; such an inside may be stretched
+STRETCHED = (0.6, 0.9)  # the same, of a smile: what is shown keeps its height; it may be stretched, as the lips are
+HARDLY = (0.25, 0.5)  # the same, of a clip that shows several mouths
+TALKS = (14.8, 16.5)  # pixels of a 256 crop, 1.1 and 1.2 cm: no smile is as wide
+MOVES = (4.0, 6.7)  # pixels of a 256 crop, 0.3 and 0.5 cm between the narrowest and the widest mouth: somebody talks
 LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks no worse; above, it does
 TEETH = 5.5  # pixels of a 256 crop
 TEETH_SHARE = 0.4  # of the opening at most
@@ -35,18 +37,18 @@ OWN_END = 0.9  # of the inside that is shown: what lies below is the edge of the
 CLEAR = 1.5  # pixels of a 256 crop
 
 
-def draw_unseen(aligned: Tensor, widest: Tensor, target: Tensor, corner: tuple[int, int], size: int) -> Tensor:
+def draw_unseen(aligned: Tensor, openings: Tensor, target: Tensor, corner: tuple[int, int], size: int) -> Tensor:
     """`aligned (b, k, 3, h, w)` with an inside of the mouth wherever the clip has none to show.
 
-    `widest (b,)` is how far any mouth of the clip opens, `target (b, 478, 2)` the landmarks that references were moved
-    onto, in pixels of a crop of side `size`; `corner` is the window's top and left.
+    `openings (b, 2)` are those of the narrowest and the widest mouth of the clip, `target (b, 478, 2)` the landmarks
+    that references were moved onto, in pixels of a crop of side `size`; `corner` is the window's top and left.
     """
-    amount = unseen(widest, target, size)
+    amount = unseen(openings, target, size)
     if not (amount > 0).any():
         return aligned
     unit, lips = size / CROP_SIZE, inner_lips(target, corner, aligned.shape[-2:])
     flesh, mouth = _mouth(aligned, target, *lips, corner, unit)
-    ratio, bound = _ratio(widest, target)[:, None, None], _bound(widest, target, size)[:, None, None]
+    ratio, bound = (x[:, None, None] for x in (_ratio(openings, target), _bound(openings, target, size)))
     own, covered = _own_height(aligned.float(), *lips[:2], ratio, 1 - bound, unit)
     made = torch.lerp(torch.lerp(flesh, own, covered), mouth, (bound * (1 - _rise(ratio, *SHOWN)))[:, None, None])
     inside = (between(*lips) * _open_enough(target, size)[:, None, None] * (amount > 0)[:, None, None])[:, None, None]
@@ -54,13 +56,13 @@ def draw_unseen(aligned: Tensor, widest: Tensor, target: Tensor, corner: tuple[i
 
 
 def keep_drawn(
-    picture: Tensor, drawn: Tensor, widest: Tensor, target: Tensor, corner: tuple[int, int], size: int
+    picture: Tensor, drawn: Tensor, openings: Tensor, target: Tensor, corner: tuple[int, int], size: int
 ) -> Tensor:
     """The network's `picture (b, 3, h, w)` with what `draw_unseen` drew `(b, k, 3, h, w)`, clear of the lips.
 
     It was trained on real mouths and weaves a pattern into the plain one. Other arguments as in `draw_unseen`.
     """
-    amount = unseen(widest, target, size)
+    amount = unseen(openings, target, size)
     if not (amount > 0).any():
         return picture
     unit = size / CROP_SIZE
@@ -70,23 +72,25 @@ def keep_drawn(
     return torch.lerp(picture, nearest.to(picture.dtype), clear[:, None].to(picture.dtype))
 
 
-def unseen(widest: Tensor, target: Tensor, size: int) -> Tensor:
-    """How little of the mouth of `target (b, 478, 2)` a clip that opens it by `widest (b,)` pixels shows: `(b,)`."""
-    return _open_enough(target, size) * _bound(widest, target, size)
+def unseen(openings: Tensor, target: Tensor, size: int) -> Tensor:
+    """How little of the mouth of `target (b, 478, 2)` a clip with `openings (b, 2)`, pixels, shows: `(b,)`."""
+    return _open_enough(target, size) * _bound(openings, target, size)
 
 
-def _bound(widest: Tensor, target: Tensor, size: int) -> Tensor:
-    """How far what is shown must not be stretched `(b,)`: much wider than a smile, and only a smile is there."""
-    smile = 1 - _rise(widest * (CROP_SIZE / size), *TALKS)
-    return smile * (1 - _rise(_ratio(widest, target), *STRETCHED))
+def _bound(openings: Tensor, target: Tensor, size: int) -> Tensor:
+    """How far what is shown must not be stretched `(b,)`: a smile that is all there is, or a mouth hardly open."""
+    narrowest, widest = (openings * (CROP_SIZE / size)).unbind(1)
+    smile = (1 - _rise(widest, *TALKS)) * (1 - _rise(widest - narrowest, *MOVES))
+    ratio = _ratio(openings, target)
+    return (smile * (1 - _rise(ratio, *STRETCHED))).maximum(1 - _rise(ratio, *HARDLY))
 
 
 def _open_enough(target: Tensor, size: int) -> Tensor:
     return _rise(mouth_opening(target) * (CROP_SIZE / size), *LEAST_OPEN)
 
 
-def _ratio(widest: Tensor, target: Tensor) -> Tensor:
-    return widest / mouth_opening(target).clamp_min(1e-3)
+def _ratio(openings: Tensor, target: Tensor) -> Tensor:
+    return openings[:, 1] / mouth_opening(target).clamp_min(1e-3)
 
 
 def _own_height(

@@ -23,12 +23,12 @@ BORDER = 10.0  # pixels over which the mask fades where the window would cut it
 
 class References(NamedTuple):
     """Reference crops `(b, k, 3, s, s)` 0..1, their landmarks `(b, k, 478, 2)` in crop pixels, lip masks
-    `(b, k, 1, s, s)`, and the widest opening of all that there were to choose from `(b,)`, crop pixels."""
+    `(b, k, 1, s, s)`, and the least and the widest opening of all that there were to choose from `(b, 2)`, pixels."""
 
     images: Tensor
     points: Tensor
     masks: Tensor
-    widest: Tensor
+    openings: Tensor
 
 
 class Inputs(NamedTuple):
@@ -52,7 +52,7 @@ def model_inputs(
     if p.aligned:
         visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
         moved = align_references(references.images, references.points, points, p.window)
-        shown = draw_unseen(moved, references.widest, points, (top, left), crops.shape[-1]) * visible
+        shown = draw_unseen(moved, references.openings, points, (top, left), crops.shape[-1]) * visible
     else:
         shown = (references.images * references.masks if p.masked_references else references.images)[window]
     return Inputs((crops * (1 - mask))[window], drawing[window], shown)
@@ -88,7 +88,7 @@ def render_crops(
     picture = model(*(tensor.to(dtype) for tensor in inputs)).to(crops.dtype)
     top, bottom, left, right = model.params.window or (0, size, 0, size)
     if model.params.aligned:
-        picture = keep_drawn(picture, inputs.references, references.widest, points, (top, left), size)
+        picture = keep_drawn(picture, inputs.references, references.openings, points, (top, left), size)
     if model.params.window is None:
         return picture
     out = crops.clone()

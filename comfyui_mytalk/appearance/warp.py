@@ -27,16 +27,25 @@ FLAT = 1e-3  # cells^2: triangles thinner than this (closed lips) cover no cell 
 Window = tuple[int, int, int, int]  # top, bottom, left, right: rows and columns of the crop
 
 
-def align_references(images: Tensor, points: Tensor, target: Tensor, window: Window | None = None) -> Tensor:
+def align_references(
+    images: Tensor, points: Tensor, target: Tensor, window: Window | None = None, times: int = 1
+) -> Tensor:
     """Move `images (b, k, 3, s, s)` with landmarks `points (b, k, 478, 2)` onto `target (b, 478, 2)`.
 
     Landmarks in crop pixels (pixel-edge coordinates). Returns `(b, k, 3, s, s)`, or only the rows and columns of
-    `window`; what lies beyond the border of a picture repeats its border.
+    `window`; what lies beyond the border of a picture repeats its border. Landmarks and window are those of crops
+    `times` smaller than the pictures, at whose resolution the map is drawn.
     """
-    b, k, _, size, _ = images.shape
+    b, k, _, full, _ = images.shape
+    size = full // times
     top, bottom, left, right = window or (0, size, 0, size)
     flow = _window_flow(points, target, (top, bottom, left, right), max(1, size // GRID)).flatten(0, 1)
-    x, y = (torch.arange(*span, device=flow.device) + 0.5 for span in ((left, right), (top, bottom)))
+    if times > 1:
+        flow = F.interpolate(flow.permute(0, 3, 1, 2), scale_factor=times, mode="bilinear").permute(0, 2, 3, 1)
+    x, y = (
+        torch.arange(first * times, last * times, device=flow.device).add(0.5) / times
+        for first, last in ((left, right), (top, bottom))
+    )
     grid = (torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) + flow) * (2 / size) - 1
     return _sample(images.flatten(0, 1), grid).unflatten(0, (b, k))
 

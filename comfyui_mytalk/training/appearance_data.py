@@ -57,7 +57,7 @@ class RawSample:
     images: Tensor  # (k, 3, s, s)
     reference_points: Tensor  # (k, 478, 2)
     reference_masks: Tensor  # (k, 1, s, s)
-    widest: Tensor  # () the widest mouth of all frames that references may come from, pixels
+    openings: Tensor  # (2,) the least and the widest of all frames that references may come from, pixels
 
 
 class ClipView:
@@ -88,12 +88,12 @@ class ClipView:
         """Read target and references from disk; with `allowed`, the first reference is the regression on those."""
         crops = self.clip.crops([frame, *references]).float() / 255
         images, points = crops[1:], self.points[references]
-        widest = mouth_opening(points if allowed is None else self.points[allowed]).amax()
+        openings = torch.stack(mouth_opening(points if allowed is None else self.points[allowed]).aminmax())
         if allowed is not None:
             expected, base = self._expected(frame, allowed)
             images, points = torch.cat([expected, images]), torch.cat([base, points])
         lips = lip_region(points, self.size)
-        return RawSample(crops[0], self.points[frame], self.mask(frame), images, points, lips, widest)
+        return RawSample(crops[0], self.points[frame], self.mask(frame), images, points, lips, openings)
 
     def _expected(self, frame: int, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
         """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
@@ -200,7 +200,7 @@ def mirror(raw: RawSample) -> RawSample:
 
     pictures = {name: getattr(raw, name).flip(-1) for name in ("crop", "mask", "images", "reference_masks")}
     points = {name: flip_points(getattr(raw, name)) for name in ("points", "reference_points")}
-    return RawSample(**pictures, **points, widest=raw.widest)
+    return RawSample(**pictures, **points, openings=raw.openings)
 
 
 def colour_jitter(raw: RawSample, rng: np.random.Generator) -> RawSample:
@@ -229,7 +229,7 @@ def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Gener
     if rng is not None:
         points = landmark_noise(points, stacked["reference_points"], rng)
     others = stacked["reference_points"]
-    references = References(stacked["images"], others, stacked["reference_masks"], stacked["widest"])
+    references = References(stacked["images"], others, stacked["reference_masks"], stacked["openings"])
     inputs = model_inputs(p, crops, render_landmarks(points, crops.shape[-1]), points, mask, references)
     top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
     return Sample(inputs, *(x[..., top:bottom, left:right] for x in (crops, mask, mouth)))

@@ -17,8 +17,13 @@ def still(count: int = 3) -> torch.Tensor:
     return SKIN.view(1, 1, 3, 1, 1).expand(1, count, 3, 256, 256)
 
 
+def alone(opening: torch.Tensor) -> torch.Tensor:
+    """The openings `(b, 2)` of clips that show one mouth only."""
+    return torch.stack([opening, opening], 1)
+
+
 def drawn(target: torch.Tensor, widest: torch.Tensor) -> torch.Tensor:
-    return draw_unseen(still(), widest, target, (0, 0), 256)
+    return draw_unseen(still(), alone(widest), target, (0, 0), 256)
 
 
 def test_only_what_is_between_the_lips_is_drawn():
@@ -53,7 +58,7 @@ def test_teeth_that_the_clip_shows_do_not_grow_when_the_mouth_opens_further():
     column = round(OPEN[0, 13, 0].item())
 
     def height(ratio: float) -> float:
-        mouth = draw_unseen(aligned, ratio * mouth_opening(OPEN), OPEN, (0, 0), 256)[0, 0].mean(0)[:, column]
+        mouth = draw_unseen(aligned, alone(ratio * mouth_opening(OPEN)), OPEN, (0, 0), 256)[0, 0].mean(0)[:, column]
         return float((mouth > 0.55).sum())
 
     own = 0.5 * mouth_opening(OPEN).item()
@@ -61,8 +66,18 @@ def test_teeth_that_the_clip_shows_do_not_grow_when_the_mouth_opens_further():
     assert height(0.5) == pytest.approx(0.5 * own, abs=1.5)
     heights = [height(ratio) for ratio in torch.linspace(0.5, 1, 26).tolist()]
     assert max(abs(b - a) for a, b in zip(heights[:-1], heights[1:], strict=True)) <= 2, "little by little"
-    below = draw_unseen(aligned, 0.5 * mouth_opening(OPEN), OPEN, (0, 0), 256)[0, 0].mean(0)
+    below = draw_unseen(aligned, alone(0.5 * mouth_opening(OPEN)), OPEN, (0, 0), 256)[0, 0].mean(0)
     assert below[round(OPEN[0, 14, 1].item() - 0.4 * own), column] < 0.5 * SKIN.mean() * 0.8
+
+
+def test_the_inside_of_a_talking_mouth_is_stretched():
+    """Only a smile is bound to its height, and only where it is all that the clip shows."""
+    target, widest = face(1.2)[None], 0.6 * mouth_opening(face(1.2)[None])
+    talks = torch.stack([0 * widest, widest], 1)
+    assert torch.equal(draw_unseen(still(), talks, target, (0, 0), 256), still())
+    assert not torch.equal(draw_unseen(still(), alone(widest), target, (0, 0), 256), still())
+    mumbles = torch.stack([0 * widest, 0.3 * widest], 1)
+    assert not torch.equal(draw_unseen(still(), mumbles, target, (0, 0), 256), still())
 
 
 def test_single_teeth_stand_side_by_side():
@@ -76,7 +91,7 @@ def test_single_teeth_stand_side_by_side():
 
 def test_a_black_and_white_picture_stays_so():
     grey = torch.full((1, 3, 3, 256, 256), 0.5)
-    mouth = draw_unseen(grey, mouth_opening(SHUT), OPEN, (0, 0), 256)
+    mouth = draw_unseen(grey, alone(mouth_opening(SHUT)), OPEN, (0, 0), 256)
     assert (mouth != grey).any() and (mouth.amax(2) - mouth.amin(2)).max() < 1e-3
 
 
@@ -89,7 +104,9 @@ def test_a_mouth_that_opens_further_is_drawn_little_by_little():
 
 def test_a_window_shows_a_part_and_frames_do_not_mix():
     targets, widest = torch.cat([SHUT, OPEN]), mouth_opening(SHUT).expand(2)
-    together = draw_unseen(still().expand(2, -1, -1, -1, -1)[..., 96:250, 32:220], widest, targets, (96, 32), 256)
+    together = draw_unseen(
+        still().expand(2, -1, -1, -1, -1)[..., 96:250, 32:220], alone(widest), targets, (96, 32), 256
+    )
     assert torch.equal(together[:1], still()[..., 96:250, 32:220])
     torch.testing.assert_close(together[1:], drawn(OPEN, widest[:1])[..., 96:250, 32:220], atol=1e-3, rtol=0)
 
@@ -97,10 +114,10 @@ def test_a_window_shows_a_part_and_frames_do_not_mix():
 def test_the_networks_weave_is_taken_out_of_a_drawn_mouth_but_not_off_the_lips():
     references = drawn(OPEN, mouth_opening(SHUT))
     weave = references[:, 0] + 0.1 * (torch.arange(256) % 2)
-    kept = keep_drawn(weave, references, mouth_opening(SHUT), OPEN, (0, 0), 256)
+    kept = keep_drawn(weave, references, alone(mouth_opening(SHUT)), OPEN, (0, 0), 256)
     upper, lower, across = inner_lips(OPEN, (0, 0), (256, 256))
     deep = ((upper > 2) & (lower > 2) & (across.abs() < 1))[:, None]
     assert torch.allclose(kept[deep.expand_as(kept)], references[:, 0][deep.expand_as(kept)])
     rim = ((upper < 1) | (lower < 1))[:, None].expand_as(kept)
     assert torch.equal(kept[rim], weave[rim])
-    assert torch.equal(keep_drawn(weave, references, mouth_opening(OPEN), OPEN, (0, 0), 256), weave)
+    assert torch.equal(keep_drawn(weave, references, alone(mouth_opening(OPEN)), OPEN, (0, 0), 256), weave)

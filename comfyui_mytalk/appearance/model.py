@@ -112,7 +112,9 @@ class AppearanceModel(nn.Module):
             candidates = torch.cat([colour[:, None], masked[:, None], references], 1)
             picture = (weights[:, :, None] * candidates).sum(1)
         picture = picture + added
-        return picture + self._detail(features, picture, references) if self.params.detail else picture
+        if self.params.detail:
+            picture = picture + self._detail(features, picture, references)
+        return within(picture, references, self.params.bound) if self.params.bound else picture
 
     def _detail(self, features: Tensor, picture: Tensor, references: Tensor) -> Tensor:
         """What `picture` lacks of the film's own finest detail, its grain among others, that no network can foresee."""
@@ -122,6 +124,17 @@ class AppearanceModel(nn.Module):
             missing = (shares[:, :, None] * (references - picture[:, None])).sum(1)
         missing = missing.float()
         return missing - blur(missing, self.params.detail)
+
+
+def within(picture: Tensor, references: Tensor, bound: float) -> Tensor:
+    """`picture (b, 3, h, w)`, nowhere farther than `bound` outside the range of `references (b, k, 3, h, w)`.
+
+    Where references are hidden, that is black, the picture stays. A network that has seen two hundred people may
+    correct what the references of another show, but what it invents in its stead has been dark blots on teeth.
+    """
+    least, most = references.amin(1), references.amax(1)
+    bounded = picture.minimum(most + bound).maximum(least - bound)
+    return torch.where(most.amax(1, keepdim=True) > 0, bounded, picture)
 
 
 def model_config(params: AppearanceParams) -> dict[str, object]:

@@ -29,6 +29,7 @@ class AppearanceParams:
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
     detail: float = 0.0  # with `regression`: what is finer than so many pixels (sigma) is the nearest mouth's, as it is
     detail_choice: bool = False  # with `detail`: from which reference it comes, if any, is chosen for every pixel
+    bound: float = 0.0  # how far, 0..1, pictures may go beyond what the references show at the same place; 0: anywhere
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
     window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
 
@@ -57,6 +58,7 @@ PRESETS: dict[str, AppearanceParams] = {
         blend=True,
         detail=1.0,
         detail_choice=True,
+        bound=0.05,
         refine=True,
         window=(96, 256, 32, 224),
     ),

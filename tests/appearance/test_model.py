@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from comfyui_mytalk.appearance.discriminator import PatchDiscriminator
 from comfyui_mytalk.appearance.layers import blur
-from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, model_config, params_from_config
+from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, model_config, params_from_config, within
 from comfyui_mytalk.appearance.params import PRESETS
 from comfyui_mytalk.errors import InputError
 
@@ -56,9 +56,9 @@ def pictures(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, tor
 
 
 def test_an_untrained_refinement_changes_no_picture(small):
-    plain = AppearanceModel(replace(PRESETS["small"], refine=False, detail=0.0, detail_choice=False)).eval()
+    plain = AppearanceModel(replace(PRESETS["small"], refine=False, detail=0.0, detail_choice=False, bound=0.0)).eval()
     plain.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.")})
-    refined = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False)).eval()
+    refined = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False, bound=0.0)).eval()
     refined.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")})
     given = pictures(0)
     torch.testing.assert_close(refined(*given), plain(*given), atol=2e-5, rtol=0)
@@ -74,9 +74,9 @@ def test_what_is_finer_than_the_network_paints_is_that_of_the_nearest_mouth(smal
 def with_detail(small: AppearanceModel, bias: list[float] | None) -> tuple[torch.Tensor, torch.Tensor, tuple]:
     """The picture without fine detail of the film, the one with it, and the inputs; `bias` chooses its source."""
     state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
-    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False)).eval()
+    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False, bound=0.0)).eval()
     plain.load_state_dict(state)
-    model = AppearanceModel(replace(PRESETS["small"], detail_choice=bias is not None)).eval()
+    model = AppearanceModel(replace(PRESETS["small"], detail_choice=bias is not None, bound=0.0)).eval()
     model.load_state_dict(state, strict=False)
     if bias is not None:
         model.refine.detail.bias.data = torch.tensor(bias)
@@ -91,6 +91,25 @@ def test_the_source_of_fine_detail_can_be_chosen(small, chosen):
     coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(3)])
     source, sigma = coarse if chosen is None else given[2][:, chosen], PRESETS["small"].detail
     torch.testing.assert_close(picture, source + blur(coarse, sigma) - blur(source, sigma), atol=1e-5, rtol=0)
+
+
+def test_pictures_stay_near_what_the_references_show(small):
+    """Untrained colours are anything; within the bound of some reference they are not, except where all are hidden."""
+    masked, landmarks, references = pictures(5)
+    references = 0.4 + 0.2 * references
+    references[..., :20, :] = 0
+    wild = AppearanceModel(replace(PRESETS["small"], bound=0.0, detail=0.0, detail_choice=False)).eval()
+    state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
+    state["refine.colour.bias"] = torch.full_like(state["refine.colour.bias"], -0.5)
+    wild.load_state_dict(state)
+    free = wild.generate(masked, landmarks, references)[0]
+    bounded = within(free, references, 0.05)
+    assert (free < 0.3).float().mean() > 0.5
+    assert bounded[..., 20:, :].min() > 0.35 - 1e-6 and bounded[..., 20:, :].max() < 0.65 + 1e-6
+    assert torch.equal(bounded[..., :20, :], free[..., :20, :])
+    tame = AppearanceModel(replace(wild.params, bound=0.05)).eval()
+    tame.load_state_dict(state)
+    torch.testing.assert_close(tame.generate(masked, landmarks, references)[0], bounded)
 
 
 def test_before_training_nearly_all_fine_detail_is_the_nearest_mouths(small):

@@ -164,9 +164,8 @@ class Refinement(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's features -> smooth flow `(b, k, 2, h, w)` in pixels, and colour `(b, 3, h, w)`."""
-        return self._enlarge(self.flow(features)).unflatten(1, (-1, 2)), F.pixel_shuffle(
-            self.colour(features), self.patch
-        )
+        flow = self._enlarge(self.flow(features)).unflatten(1, (-1, 2))
+        return flow, F.pixel_shuffle(self.colour(features), self.patch)
 
     def detail_shares(self, features: Tensor) -> Tensor:
         """How much of each reference's finest detail the picture gets `(b, k, h, w)`; with its own, that makes 1."""

@@ -4,14 +4,15 @@
 
 Every face is meshed twice. The first look, at the detector's region, gives a better region; regions are then
 smoothed over time, and the second look, at the smoothed region, gives the points: the mesh answers differently
-to every shift of its region, so a calm region means calm points. Smoothing needs a few frames of the future,
-hence one batch of frames is held back. Everything happens in batches of a fixed size, so that the result does
-not depend on how the video is chunked.
+to every shift of its region, so a calm region means calm points. For the same reason the second look is at the
+face and at its mirror image, of which the mean is taken. Smoothing needs a few frames of the future, hence one batch
+of frames is held back. Everything happens in batches of a fixed size, so that the result does not depend on how the
+video is chunked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +33,7 @@ SAME_SHOT = 0.5  # overlap below which a face has jumped: regions are not smooth
 MAX_FACES = 6  # the largest ones of a frame
 SEARCH_SIDE = 2.0  # window around a lost face, in sides of its last region
 SEARCH_FRAMES = 25  # for how long it is looked for there
+Mesher = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # as `FaceMesh.forward`
 TILE_EVERY = 4  # frames: how often an empty frame is searched in tiles
 
 
@@ -150,22 +152,22 @@ class Tracker:
             for face in self.faces
             if (region := face.smooth_region(first + frame)) is not None
         ]
-        for (frame, face, _), points in self.present(self.held, looks):
+        for (frame, face, _), points in self.present(self.held, looks, self.landmarker.mesh.both_ways):
             face.points[first + frame] = points.clone()
         self.held = None
 
     def first_look(self, frames: Tensor, looks: list[tuple[int, Face, Tensor]]) -> None:
-        for (frame, face, _), points in self.present(frames, looks):
+        for (frame, face, _), points in self.present(frames, looks, self.landmarker.mesh):
             face.look(self.frames + frame, region_from_points(points[None])[0])
 
     def present(
-        self, frames: Tensor, looks: list[tuple[int, Face, Tensor]]
+        self, frames: Tensor, looks: list[tuple[int, Face, Tensor]], mesh: Mesher
     ) -> Iterator[tuple[tuple[int, Face, Tensor], Tensor]]:
         """Mesh each look (frame, face, region); yields those where there is a face, with its points."""
         if not looks:
             return
         index = torch.tensor([frame for frame, _, _ in looks])
-        points, presence = self.landmarker.mesh(frames, index, torch.stack([region for _, _, region in looks]))
+        points, presence = mesh(frames, index, torch.stack([region for _, _, region in looks]))
         for look, found, probability in zip(looks, points, presence.tolist(), strict=True):
             if probability >= MIN_PRESENCE:
                 yield look, found

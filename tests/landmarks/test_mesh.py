@@ -6,6 +6,7 @@ import torch
 from comfyui_mytalk.checkpoints import find_weights, load_checkpoint
 from comfyui_mytalk.landmarks.crop import crop_regions
 from comfyui_mytalk.landmarks.detector import tiles
+from comfyui_mytalk.landmarks.sets import mirror_index
 
 
 def mesh_each(landmarker, frames):
@@ -66,3 +67,33 @@ def test_tiles_cover_the_frame():
     for x, y in ((1, 1), (1279, 1), (640, 719), (1279, 719), (500, 300)):
         reach = (windows[:, :2] - torch.tensor([x, y])).abs().amax(1)
         assert all((reach[windows[:, 2] == side] <= side / 2).any() for side in windows[:, 2].unique())
+
+
+def flipped_regions(regions, width):
+    return torch.stack([width - regions[:, 0], regions[:, 1], regions[:, 2], -regions[:, 3]], 1)
+
+
+def flipped_points(points, width):
+    return points[:, mirror_index()] * torch.tensor([-1.0, 1, 1]) + torch.tensor([width, 0.0, 0.0])
+
+
+def test_mirrored_look_is_the_look_at_a_flipped_film(landmarker, moving):
+    frames, width, index = moving[:4], moving.shape[2], torch.arange(4)
+    with torch.inference_mode():
+        regions = torch.stack([faces[0, :4] for faces in landmarker.detector(frames)])
+        regions[:, 3] += torch.tensor([0.0, 0.2, -0.3, 0.1])
+        mine, _ = landmarker.mesh(frames, index, regions, mirrored=True)
+        theirs, _ = landmarker.mesh(frames.flip(2), index, flipped_regions(regions, width))
+    assert (mine - flipped_points(theirs, width))[..., :2].norm(dim=-1).mean() < 0.02
+
+
+def test_mean_of_both_ways_does_not_favour_a_side(landmarker, moving):
+    frames, width, index = moving[:4], moving.shape[2], torch.arange(4)
+    with torch.inference_mode():
+        regions = torch.stack([faces[0, :4] for faces in landmarker.detector(frames)])
+        found = [
+            (look(frames, index, regions)[0], look(frames.flip(2), index, flipped_regions(regions, width))[0])
+            for look in (landmarker.mesh, landmarker.mesh.both_ways)
+        ]
+    plain, both = ((one - flipped_points(other, width))[..., :2].norm(dim=-1).mean() for one, other in found)
+    assert plain > 0.2 and both < 0.02

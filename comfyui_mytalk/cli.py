@@ -161,6 +161,9 @@ def _add_sync(commands: Any) -> None:
     add("--reference-video", type=Path, metavar="VIDEO", help="take lips and teeth from this video instead")
     add("--style-video", type=Path, metavar="VIDEO", help="hold and open the mouth as this actor does in this video")
     add(
+        "--keep-mask", type=Path, metavar="FILE", help="picture or video: what stays as filmed is light (a hand, a mic)"
+    )
+    add(
         "--tune", type=whole_number(0), default=0, metavar="N", help="first N steps of tuning on this actor (default 0)"
     )
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")

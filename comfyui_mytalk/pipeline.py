@@ -117,23 +117,31 @@ def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
 
 
 def select_references(
-    source: FrameSource, track: FaceTrack, place: Geometry, count: int, fixed: bool = False, progress: Progress = None
+    source: FrameSource,
+    track: FaceTrack,
+    place: Geometry,
+    count: int,
+    fixed: bool = False,
+    progress: Progress = None,
+    hidden: Tensor | None = None,
 ) -> ReferenceBank:
     """Cut `count` references from the clip: a bank of many mouths to retrieve from, or few `fixed` ones.
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
-    are kept, so that blurred ones can be dropped. Raises InputError when no frame is usable.
+    are kept, so that blurred ones can be dropped. Raises InputError when no frame is usable. Frames whose mouth
+    something `hidden (f,)` are left out, unless that is all of them.
     """
+    allowed = track.usable if hidden is None or not (track.usable & ~hidden).any() else track.usable & ~hidden
     shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
     points, even = place.crop_points(track.points), torch.ones(len(shape))
     features = reference_features(points)
     looked = BANK_CANDIDATES * count
-    wanted = reference_bank(features, shape[:, 0], even, track.usable, looked)
+    wanted = reference_bank(features, shape[:, 0], even, allowed, looked)
     if fixed:
-        wanted = choose_references(shape, even, track.usable, looked, yaw).unique()
+        wanted = choose_references(shape, even, allowed, looked, yaw).unique()
     sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
     crops, *full = cut_sizes(source, place, wanted, sizes, progress)
-    sharp, usable = sharpness(crops), track.usable[wanted]
+    sharp, usable = sharpness(crops), allowed[wanted]
     if fixed:
         keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
     else:
@@ -199,15 +207,22 @@ def pictures(frames: Tensor) -> Tensor:
 
 
 def lay_back(
-    frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, place: Geometry, masks: Tensor | None = None
+    frames: Tensor,
+    index: Tensor,
+    crops: Tensor,
+    mask: Tensor,
+    place: Geometry,
+    masks: Tensor | None = None,
+    keep: Tensor | None = None,
 ) -> None:
     """Paste `crops (b, 3, s, s)` into `frames[index]` of `frames (f, h, w, c)`, which is changed.
 
-    The same rows of `masks (f, h, w)`, where given, get the mask in the frame; 0 must be there.
+    The same rows of `masks (f, h, w)`, where given, get the mask in the frame; 0 must be there. `keep (f, h, w)`:
+    what stays as it is, 0..1.
     """
     into = None if masks is None else masks[:, None]
     transform = resized(place.transform, crops.shape[-1])
-    paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, transform, into)
+    paste_into(frames[..., :3].permute(0, 3, 1, 2), index, crops, mask, transform, into, keep)
 
 
 def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p: AppearanceParams) -> Schedule:
@@ -268,10 +283,11 @@ def render_frames(
     usable: Tensor,
     masks: Tensor | None = None,
     fine: Fine | None = None,
+    keep: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and masks of 256 crops.
 
-    Frames that are not `usable (b,)` pass through bit for bit. `masks (b, h, w)`: as in `lay_back`.
+    Frames that are not `usable (b,)` pass through bit for bit. `masks` and `keep (b, h, w)`: as in `lay_back`.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
@@ -281,7 +297,7 @@ def render_frames(
     fine = None if fine is None else Fine(*(tensor[index] for tensor in fine))
     painted = paint_crops(model, frames, place, points[index], chosen, index=index, fine=fine)
     mask[index] = F.max_pool2d(painted.mask, painted.mask.shape[-1] // model.params.size)
-    lay_back(out, index, match_colour(*painted), painted.mask, place, masks)
+    lay_back(out, index, match_colour(*painted), painted.mask, place, masks, keep)
     return out, mask
 
 
@@ -293,14 +309,19 @@ def render_clip(
     bank: ReferenceBank,
     chunk: int = 8,
     progress: Progress = None,
+    keep: Iterator[Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Stream a clip: yields `(frames (b, h, w, 3), times (b,), crop masks (b, 1, s, s))`, one chunk at a time."""
+    """Stream a clip: yields `(frames (b, h, w, 3), times (b,), crop masks (b, 1, s, s))`, one chunk at a time.
+
+    `keep` gives what stays as it is `(b, h, w)`, 0..1, in the same chunks.
+    """
     schedule = reference_schedule(bank, spoken, place, model.params)
     start = 0
     for frames, times in source.chunks(chunk):
         part = slice(start, start + len(frames))
         told = (place[part], spoken.points[part], bank.gather(schedule[part]), spoken.usable[part])
-        out, mask = render_frames(model, frames, *told, fine=bank.fine(schedule[part]))
+        stays = None if keep is None else next(keep)
+        out, mask = render_frames(model, frames, *told, fine=bank.fine(schedule[part]), keep=stays)
         yield out, times, mask
         start += len(frames)
         if progress is not None:

@@ -22,6 +22,7 @@ from .appearance.references import BANK
 from .appearance.tuning import load_tuning, tuned_copy
 from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
+from .keep import MaskFile, covering
 from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
 from .landmarks.tracker import FaceLandmarker
 from .motion.edit import MotionEdit, edit_motion
@@ -51,8 +52,9 @@ class SyncOptions:
     `silence_gate`: how far the mouth rests where the speech is silent, 0..1.
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
-    in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `tune`: steps of actor
-    tuning before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
+    in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `keep_mask`: a picture
+    or video, light where the film stays as it is, a hand before the mouth for one. `tune`: steps of actor tuning
+    before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 
     seed: int = 0
@@ -64,6 +66,7 @@ class SyncOptions:
     references: str = "retrieved"
     reference_video: str | Path | None = None
     style_video: str | Path | None = None
+    keep_mask: str | Path | None = None
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
@@ -135,6 +138,7 @@ def sync_video(
     reader = VideoReader(video, options.start, options.duration)
     shown = reader if options.reference_video is None else VideoReader(options.reference_video)
     mood = None if options.style_video is None else VideoReader(options.style_video)
+    keep = options.keep_mask and MaskFile(options.keep_mask, reader, options.start, options.duration)
     audio = read_audio(speech)
     fit_frames(reader.info.frames, float(reader.info.fps), audio.duration, options.length_mode)
     models, watch = load_models(options), Stopwatch()
@@ -150,7 +154,10 @@ def sync_video(
         spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"), style)
     with watch.stage("references"):
         face = original if shown is reader else track_faces(shown.chunks(CHUNK), models.landmarker)
-        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"))
+        hidden = None
+        if keep and shown is reader:
+            hidden = covering(keep.chunks(CHUNK), face.points, face.transform, CHUNK)
+        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"), hidden)
     if options.tune:
         with watch.stage("tune"):
             tune = TuneOptions(options.tune, seed=options.seed)
@@ -161,8 +168,9 @@ def sync_video(
         place = geometry(track, spoken)
         info = reader.info
         with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
+            stays = keep.chunks(CHUNK, index) if keep else None
             parts = render_clip(
-                models.appearance, source, spoken, place, bank, CHUNK, stage_progress(progress, "picture")
+                models.appearance, source, spoken, place, bank, CHUNK, stage_progress(progress, "picture"), stays
             )
             for frames, times, _ in parts:
                 writer.write(frames, times)
@@ -175,11 +183,12 @@ def show_references(
     track: FaceTrack,
     options: SyncOptions,
     progress: Callable[[int, int], None] | None = None,
+    hidden: Tensor | None = None,
 ) -> ReferenceBank:
-    """References as `options` want them, from the clip with this track."""
+    """References as `options` want them, from the clip with this track; `hidden (f,)`: not of these frames."""
     fixed = options.references == "fixed"
     count = model.params.references if fixed else BANK
-    return select_references(source, track, geometry(track), count, fixed, progress)
+    return select_references(source, track, geometry(track), count, fixed, progress, hidden)
 
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:

@@ -173,3 +173,14 @@ def reference_inputs(mode: str, count: str) -> list[io.Input]:
             f"takes longer. Default: {BANK}.",
         ),
     ]
+
+
+def keep_input() -> io.Input:
+    """What stays as filmed although it lies over the mouth."""
+    return field(
+        io.Mask,
+        "keep_mask",
+        optional=True,
+        tooltip="White stays as filmed: a hand or a microphone before the mouth, from a segmentation node. One mask, "
+        "or one for each frame, as large as the frames. Default: nothing lies over the mouth.",
+    )

@@ -25,6 +25,7 @@ from .inputs import (
     face_choice,
     face_inputs,
     fps_input,
+    keep_input,
     model_input,
     reference_inputs,
     sampling_inputs,
@@ -33,7 +34,7 @@ from .inputs import (
 from .landmark_diffusion_sampler import sample_motion
 from .listening import listening
 from .masked_reference_select import select
-from .media import Clip, Video, compact, read_audio, read_clip, write_audio
+from .media import Clip, Video, compact, read_audio, read_clip, read_keep, write_audio
 from .wav2vec_features import speech_features
 
 
@@ -66,6 +67,7 @@ class LipSync(io.ComfyNode):
                 model_input("motion", "motion_model"),
                 model_input("appearance", "appearance_model"),
                 tuned_input(),
+                keep_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -114,9 +116,11 @@ class LipSync(io.ComfyNode):
         motion_model: str,
         appearance_model: str,
         tuned: Tuning | None = None,
+        keep_mask: Tensor | None = None,
     ) -> io.NodeOutput:
         given, progress = read_audio(audio), Progress()
         images, fps = read_frames(images, fps)
+        keep = read_keep(keep_mask, images)
         speech = fit_audio(given, len(images) / fps)
         options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
@@ -124,9 +128,9 @@ class LipSync(io.ComfyNode):
         track = extract(images, fps, choice, progress.part(0.05, 0.3))
         identity = embed_identity(track, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
-        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45))
+        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45), keep)
         painter = load_model(appearance_model, tuned)
-        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0))
+        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep)
         report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
 
@@ -144,10 +148,12 @@ def render(
     bank: ReferenceBank,
     painter: tuple[AppearanceModel, int],
     progress: Progress,
+    keep: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
-    Crops go straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
+    Where `keep (f, h, w)` is 1 the frames stay as they are. Crops go straight into the frames: only the last two nodes
+    of the single steps hold them for a whole clip.
     """
     model, batch = painter
     place = geometry(track, motion)
@@ -160,7 +166,8 @@ def render(
         given = given if given.is_floating_point() else given / 255.0
         masks[part] = 0
         told = (here, motion.points[part], references, motion.usable[part])
-        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]))
+        stays = None if keep is None else keep[part]
+        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]), stays)
 
     with listening(model):
         halving(run, len(images), batch, progress.showing(frames.__getitem__))

@@ -7,13 +7,15 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.bank import ReferenceBank, Schedule
 from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.keep import covering
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import TensorSource, geometry, select_references
 from .host import Progress, field, io, schema, to_host
-from .inputs import CATEGORY, REFERENCES, reference_inputs
-from .media import read_images
+from .inputs import CATEGORY, REFERENCES, keep_input, reference_inputs
+from .media import read_images, read_keep
 from .types import References, Track
 
+BATCH = 16  # masks looked at at a time
 FIXED = 3  # the paper's closed, half open and wide mouth
 
 
@@ -32,6 +34,7 @@ class MaskedReferenceSelect(io.ComfyNode):
                 field(io.Image, "images", tooltip="Frames of this person: usually the clip itself."),
                 field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
                 *reference_inputs("mode", "count"),
+                keep_input(),
             ],
             outputs=[
                 References.Output(display_name="references", tooltip="For the Appearance VAE."),
@@ -40,9 +43,11 @@ class MaskedReferenceSelect(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, track: FaceTrack, mode: str, count: int) -> io.NodeOutput:
+    def execute(
+        cls, images: Tensor, track: FaceTrack, mode: str, count: int, keep_mask: Tensor | None = None
+    ) -> io.NodeOutput:
         check_frames(images, track)
-        bank = select(images, track, mode, count, Progress())
+        bank = select(images, track, mode, count, Progress(), read_keep(keep_mask, images))
         return io.NodeOutput(bank, to_host(visible_lips(bank)))
 
 
@@ -54,12 +59,15 @@ def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None
         )
 
 
-def select(images: Tensor, track: FaceTrack, mode: str, count: int, progress: Progress) -> ReferenceBank:
-    """At most `count` references to retrieve from, or the fixed three."""
+def select(
+    images: Tensor, track: FaceTrack, mode: str, count: int, progress: Progress, keep: Tensor | None = None
+) -> ReferenceBank:
+    """At most `count` references to retrieve from, or the fixed three; none with lips under `keep (f, h, w)`."""
     if mode not in REFERENCES:
         raise InputError(f"mode: got {mode!r}, expected {', '.join(REFERENCES)}")
     source, fixed = TensorSource(images, 1.0), mode == REFERENCES[1]
-    return select_references(source, track, geometry(track), FIXED if fixed else count, fixed, progress)
+    hidden = None if keep is None else covering(iter(keep.cpu().split(BATCH)), track.points, track.transform, BATCH)
+    return select_references(source, track, geometry(track), FIXED if fixed else count, fixed, progress, hidden)
 
 
 def visible_lips(bank: ReferenceBank) -> Tensor:

@@ -67,6 +67,20 @@ def read_images(images: Tensor, name: str = "images") -> Tensor:
     return images
 
 
+def read_keep(mask: Tensor | None, images: Tensor, name: str = "keep_mask") -> Tensor | None:
+    """Check a MASK of what stays as filmed -> `(f, h, w)` 0..1 for `images (f, h, w, c)`; None stays None."""
+    if mask is None:
+        return None
+    masks = mask[None] if mask.ndim == 2 else mask
+    frames, height, width = images.shape[:3]
+    if masks.ndim != 3 or tuple(masks.shape[1:]) != (height, width) or len(masks) not in (1, frames):
+        raise InputError(
+            f"{name}: got shape {tuple(mask.shape)}, expected one mask or {frames}, each {width}x{height} pixels "
+            "as the frames are; segment the same frames, or scale the mask"
+        )
+    return masks.expand(frames, -1, -1)
+
+
 def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
     """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
 

@@ -12,8 +12,9 @@ from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, pictures
 from .host import Progress, field, halving, io, schema, to_host
-from .inputs import CATEGORY
+from .inputs import CATEGORY, keep_input
 from .masked_reference_select import check_frames
+from .media import read_keep
 from .types import Track
 
 BATCH = 8
@@ -46,6 +47,7 @@ class PasteBack(io.ComfyNode):
                     default=True,
                     tooltip="Adjust the crops' colour to the skin around the mask. Default: on.",
                 ),
+                keep_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -55,7 +57,13 @@ class PasteBack(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, crops: Tensor, crop_mask: Tensor, track: FaceTrack, match_colour: bool
+        cls,
+        images: Tensor,
+        crops: Tensor,
+        crop_mask: Tensor,
+        track: FaceTrack,
+        match_colour: bool,
+        keep_mask: Tensor | None = None,
     ) -> io.NodeOutput:
         for name, value in (("images", images), ("crops", crops)):
             check_frames(value, track, name)
@@ -69,14 +77,21 @@ class PasteBack(io.ComfyNode):
             raise InputError(
                 f"crop_mask: got {len(crop_mask)} masks, but the track has {len(track)} frames; connect its crops' own"
             )
-        frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress())
+        keep = read_keep(keep_mask, images)
+        frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress(), keep)
         return io.NodeOutput(to_host(frames), to_host(mask))
 
 
 def lay_over(
-    images: Tensor, crops: Tensor, crop_mask: Tensor, place: Geometry, match: bool, progress: Progress
+    images: Tensor,
+    crops: Tensor,
+    crop_mask: Tensor,
+    place: Geometry,
+    match: bool,
+    progress: Progress,
+    keep: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Frames like `images (f, h, w, c)` with the crops in place, and masks `(f, h, w)`."""
+    """Frames like `images (f, h, w, c)` with the crops in place, where `keep (f, h, w)` lets them, and their masks."""
     frames, masks = torch.empty_like(images), torch.empty(images.shape[:3])  # filled batch by batch: Cancel is heard
     changed = crop_mask.flatten(1).any(1).cpu()
 
@@ -88,7 +103,7 @@ def lay_over(
             mask = enlarge(mask, crop.shape[-1])
             if match:
                 crop = match_colour(crop, cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index), mask)
-            lay_back(frames, index, crop, mask, here, masks)
+            lay_back(frames, index, crop, mask, here, masks, keep)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))
     return frames, masks

@@ -63,10 +63,17 @@ def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -
 
 
 def paste_into(
-    frames: Tensor, index: Tensor, crops: Tensor, mask: Tensor, transform: Tensor, masks: Tensor | None = None
+    frames: Tensor,
+    index: Tensor,
+    crops: Tensor,
+    mask: Tensor,
+    transform: Tensor,
+    masks: Tensor | None = None,
+    keep: Tensor | None = None,
 ) -> None:
     """Lay `crops (b, 3, s, s)` over `frames[index (b,)]` of `frames (f, 3, h, w)`, which is changed, through
     `mask (b, 1, s, s)` and `transform (b, 2, 3)`; `masks (f, 1, h, w)`, where given, gets what `frame_mask` gives.
+    `keep (f, h, w)`: what stays as it is, 0..1, whatever lies over it.
 
     Float frames are 0..1; uint8 frames get rounded uint8. Where the mask falls on no pixel the values are kept
     exactly. Only the mask's box is computed.
@@ -74,11 +81,13 @@ def paste_into(
     unit, at = 1.0 if frames.is_floating_point() else 255.0, index.tolist()
     for i, placed, rows, columns in _placements(crops, mask, transform, frames.shape[-2:]):
         picture, share = placed[:3].to(frames.device), placed[3:].to(frames.device)
+        if keep is not None:
+            share = share * (1 - keep[at[i], rows, columns].to(share))
         frame = frames[at[i], :, rows, columns]
         blended = frame + share * (picture.clamp(0, 1) * unit - frame)
         frame.copy_(blended if unit == 1 else blended.round())
         if masks is not None:
-            masks[at[i], :, rows, columns] = placed[3:]
+            masks[at[i], :, rows, columns] = share.to(masks.device)
 
 
 def frame_mask(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:

@@ -63,6 +63,43 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
     assert "10 of 10 frames" in report and "0.50 s of speech for 0.42 s" in report and fps == clip.fps
 
 
+def test_a_kept_hand_stays_in_front(host, clip) -> None:
+    """In one node and in single steps alike: nothing under the mask changes, and the rest is as without it."""
+    from tiny import NAMES
+
+    keep = torch.zeros(clip.images.shape[:3])
+    keep[:, :, : clip.images.shape[2] // 2] = 1
+    names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
+    inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "speech_encoder": NAMES["speech"], **names}
+    frames, _, mask, _, _ = host.run("MyTalkLipSync", audio=clip.audio, reference_count=6, keep_mask=keep[:1], **inputs)
+    assert torch.equal(frames[keep == 1], clip.images[keep == 1]) and mask[keep == 1].max() == 0
+    assert mask[keep == 0].max() == 1
+    pasted, new = host.run(
+        "MyTalkPasteBack",
+        images=clip.images,
+        crops=clip.crops,
+        crop_mask=clip.crop_mask,
+        track=clip.track,
+        keep_mask=keep,
+    )
+    assert torch.equal(pasted[keep == 1], clip.images[keep == 1])
+    assert torch.equal(pasted[keep == 0], clip.frames[keep == 0]) and torch.equal(new, clip.mask * (1 - keep))
+
+
+def test_frames_with_hidden_lips_are_no_references(host, clip) -> None:
+    keep = torch.zeros(clip.images.shape[:3])
+    keep[: len(keep) // 2] = 1
+    bank, _ = host.run(
+        "MyTalkMaskedReferenceSelect",
+        images=clip.images,
+        track=clip.track,
+        mode="nearest mouth",
+        count=6,
+        keep_mask=keep,
+    )
+    assert bank.frames.min() >= len(keep) // 2
+
+
 def test_nodes_give_what_the_library_gives(host, clip) -> None:
     """A VIDEO, the widgets at their defaults: frame for frame, up to the rounding of the library's 8-bit frames."""
     from tiny import NAMES, Film

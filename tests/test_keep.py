@@ -1,0 +1,97 @@
+"""What lies over the mouth stays as filmed, and no mouth is painted from pictures in which it is hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from comfyui_mytalk import pipeline
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.keep import MaskFile, covering, hides_mouth
+from comfyui_mytalk.landmarks.align import CROP_SIZE
+from comfyui_mytalk.video.reader import VideoReader
+from comfyui_mytalk.video.writer import VideoWriter
+from tests.support.mouths import face
+
+SIDE = 96
+TURN = torch.tensor([[[SIDE / CROP_SIZE, 0, 0], [0, SIDE / CROP_SIZE, 0]]])  # the crop is the whole frame
+
+
+def points(count: int) -> torch.Tensor:
+    return (face() * (SIDE / CROP_SIZE)).expand(count, -1, -1)
+
+
+def mouth() -> tuple[slice, slice]:
+    """Rows and columns of the lips in the frame."""
+    lips = points(1)[0, [0, 17, 61, 291]]
+    low, high = lips.amin(0).long().tolist(), lips.amax(0).ceil().long().tolist()
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def film(path: Path, pictures: list[np.ndarray]) -> Path:
+    with VideoWriter(path, SIDE, SIDE, 25) as writer:
+        writer.write(np.stack(pictures))
+    return path
+
+
+def masks(*numbers: int, count: int = 6) -> list[np.ndarray]:
+    """Dark pictures; those with the given numbers are light over the lips."""
+    pictures = [np.zeros((SIDE, SIDE, 3), np.uint8) for _ in range(count)]
+    for number in numbers:
+        pictures[number][mouth()] = 255
+    return pictures
+
+
+def test_a_hidden_mouth_is_one_whose_lips_are_covered():
+    hand, cheek = torch.zeros(2, SIDE, SIDE), torch.zeros(1, SIDE, SIDE)
+    hand[1][mouth()] = 1
+    cheek[:, :, :4] = 1
+    assert hides_mouth(torch.cat([hand, cheek]), points(3), TURN.expand(3, -1, -1)).tolist() == [False, True, False]
+
+
+def test_masks_come_in_the_order_of_the_film(tmp_path):
+    source = VideoReader(film(tmp_path / "film.mp4", masks()))
+    given = MaskFile(film(tmp_path / "masks.mp4", masks(2, 3)), source)
+    hidden = covering(given.chunks(4), points(6), TURN.expand(6, -1, -1), 4)
+    assert hidden.tolist() == [False, False, True, True, False, False]
+    looped, (rows, columns) = torch.cat(list(given.chunks(4, torch.tensor([3, 4, 5, 0, 1, 2, 3])))), mouth()
+    assert looped[:, rows, columns].mean((1, 2)).gt(0.9).tolist() == [True, False, False, False, False, True, True]
+    assert looped.min() == 0 and looped.max() == 1
+
+
+def test_a_picture_holds_for_all_frames(tmp_path):
+    Image.fromarray(masks(0)[0]).save(tmp_path / "mask.png")
+    source = VideoReader(film(tmp_path / "film.mp4", masks()))
+    given = MaskFile(tmp_path / "mask.png", source)
+    assert covering(given.chunks(4), points(6), TURN.expand(6, -1, -1), 4).all()
+    assert [part.shape for part in given.chunks(4, torch.arange(6))] == [(4, SIDE, SIDE), (2, SIDE, SIDE)]
+
+
+def test_masks_of_another_film_are_refused(tmp_path):
+    source = VideoReader(film(tmp_path / "film.mp4", masks()))
+    Image.new("L", (64, 48)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="got masks of 64x48 pixels, expected those of the video, 96x96"):
+        MaskFile(tmp_path / "small.png", source)
+    with pytest.raises(InputError, match="got 3 masks, expected one picture, or as many"):
+        MaskFile(film(tmp_path / "short.mp4", masks(count=3)), source)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_what_is_kept_stays_bit_for_bit(kind):
+    frames = torch.randint(0, 256, (2, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(0)).to(kind)
+    frames = frames / 255 if kind == torch.float32 else frames
+    place = pipeline.Geometry(None, TURN.expand(2, -1, -1), None, points(2))
+    keep, mask, made = torch.zeros(2, SIDE, SIDE), torch.ones(2, 1, 64, 64), frames.clone()
+    keep[:, :10] = 0.5
+    keep[:, :, 40:] = 1
+    new = torch.zeros(2, SIDE, SIDE)
+    pipeline.lay_back(made, torch.arange(2), torch.full((2, 3, 64, 64), 0.5), mask, place, new, keep)
+    assert torch.equal(made[:, :, 40:], frames[:, :, 40:]) and new[:, :, 40:].max() == 0
+    unit = 255 if kind == torch.uint8 else 1
+    assert (made[:, 20:60, 10:30].float() / unit - 0.5).abs().max() < 0.01 and new[:, 20:60, 10:30].min() == 1
+    half = (frames[:, 4:8, 10:30].float() / unit + 0.5) / 2
+    assert (made[:, 4:8, 10:30].float() / unit - half).abs().max() < 0.01

@@ -33,8 +33,8 @@ def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether `device` has units for bfloat16 matrices: CUDA hardware since Ampere, Intel CPUs with AMX."""
+    """Whether `device` has units for bfloat16: CUDA hardware since Ampere, CPUs with AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we run on
-    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+    return device.type == "cpu" and any(map(capabilities.get, ("amx_bf16", "avx512_bf16")))

@@ -1,11 +1,9 @@
-"""Last steps on trained appearance weights: average them with earlier ones, and balance nearness against sharpness.
+"""Last steps on trained appearance weights: average them with earlier ones, and limit what they invent.
 
-    python -m scripts.finish_appearance NEW.safetensors --average OLD.safetensors 0.25 --shift -8 0 0 -o out.safetensors
+    python -m scripts.finish_appearance NEW.safetensors --average OLD.safetensors 0.25 --hold 0.05 -o out.safetensors
 
 Averages of weights along a training run are nearer than either end, and steadier on faces unlike those trained on.
-The shift has one number for each reference, added to the logits of how much of the film's finest detail comes from
-it; the network's own picture stays at 0. L1 and PSNR prefer detail from the regression, which is blurred and so has
-none: less of it gives the sharpness back for less than a tenth of a decibel. Choose both on the train split, and look.
+Choose the share on the train split, and look.
 """
 
 from __future__ import annotations
@@ -21,6 +19,13 @@ from comfyui_mytalk.appearance.model import load_appearance, model_config
 from comfyui_mytalk.checkpoints import find_weights, load_checkpoint, save_checkpoint
 from comfyui_mytalk.errors import InputError
 
+LIMITS = {
+    "sharpen": "how much stronger fine detail is laid on",
+    "bound": "how far pictures may go beyond what their references show",
+    "hold": "how far their broad look may stray from the regression",
+    "reach": "by how many pixels references may be moved",
+}
+
 
 def averaged(state: dict[str, Tensor], other: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """`share` of `other` and the rest of `state`, where both have the parameter; raises InputError if shapes differ."""
@@ -30,28 +35,19 @@ def averaged(state: dict[str, Tensor], other: dict[str, Tensor], share: float) -
     return {name: value.half() for name, value in mixed.items()}
 
 
-def finish(
-    weights: str, out: str, shift: list[float], other: str | None = None, share: float = 0.0, bound: float | None = None
-) -> None:
-    """Write `weights` (name or path) averaged with `other` and with shifted logits; InputError if they do not fit.
+def finish(weights: str, out: str, other: str | None = None, share: float = 0.0, **limits: float) -> None:
+    """Write `weights` (name or path), averaged with `share` of `other`; raises InputError if they do not fit.
 
-    `bound` replaces that of the configuration (`AppearanceParams.bound`).
+    `limits` replace those of the configuration: `bound`, `hold`, `reach` (`AppearanceParams`).
     """
-    model = load_appearance(weights)
-    if not model.params.detail_choice or len(shift) != model.params.references:
-        raise InputError(
-            f"got {len(shift)} shifts for {weights}, expected weights that choose the source of detail and "
-            f"{model.params.references} shifts, one for each reference"
-        )
+    params = load_appearance(weights).params
     checkpoint = load_checkpoint(find_weights(weights, "appearance"), "appearance")
-    state, info = checkpoint.state, checkpoint.info | {"detail_shift": " ".join(f"{value:g}" for value in shift)}
+    state, info = checkpoint.state, dict(checkpoint.info)
     if other is not None:
         earlier = load_checkpoint(find_weights(other, "appearance"), "appearance")
         state = averaged(state, earlier.state, share)
         info["averaged"] = f"{share:g} of sha256 {earlier.sha256[:8]}"
-    bias = state["refine.detail.bias"]
-    state["refine.detail.bias"] = (bias.float() + torch.tensor(shift)).to(bias.dtype)
-    params = model.params if bound is None else replace(model.params, bound=bound)
+    params = replace(params, **limits)
     info = {name: value for name, value in info.items() if not name.startswith("val_")}  # of other weights now
     save_checkpoint(out, state, "appearance", model_config(params), info)
 
@@ -60,13 +56,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", help="name or path")
     parser.add_argument("--average", nargs=2, metavar=("WEIGHTS", "SHARE"), help="earlier weights and their share")
-    parser.add_argument("--shift", type=float, nargs="+", required=True, metavar="LOGIT")
-    parser.add_argument("--bound", type=float, help="how far pictures may go beyond their references (default: as is)")
+    for name, text in LIMITS.items():
+        parser.add_argument(f"--{name}", type=float, help=f"{text} (default: as is)")
     parser.add_argument("-o", "--output", required=True)
     options = parser.parse_args()
     other, share = options.average or (None, 0.0)
+    limits = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
     try:
-        finish(options.weights, options.output, options.shift, other, float(share), options.bound)
+        finish(options.weights, options.output, other, float(share), **limits)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -9,7 +9,14 @@ from comfyui_mytalk.devices import pick_dtype
 from comfyui_mytalk.errors import InputError
 
 
-@pytest.mark.parametrize(("found", "dtype"), [({"amx_bf16": True}, torch.bfloat16), ({}, torch.float32)])
+@pytest.mark.parametrize(
+    ("found", "dtype"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False}, torch.float32),
+    ],
+)
 def test_a_cpu_takes_bfloat16_only_where_it_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], dtype: torch.dtype
 ) -> None:

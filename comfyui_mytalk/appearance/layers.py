@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .params import AppearanceParams
 
 GROUPS = 32
-NEAREST = 4.0  # how much likelier than any other source of fine detail the nearest mouth is before training
+NEAREST = 4.0  # logit by which the nearest mouth is the likelier source of fine detail before training
 
 
 def norm(p: AppearanceParams, channels: int) -> nn.Module:
@@ -152,27 +152,31 @@ class Refinement(nn.Module):
 
     def __init__(self, p: AppearanceParams) -> None:
         super().__init__()
-        self.patch = p.patch
+        self.patch, self.reach = p.patch, p.reach
         width = p.channels * p.multipliers[0]
         self.flow, self.colour = conv3(width, 2 * p.references), conv3(width, 3 * p.patch**2)
-        self.detail = conv3(width, p.references) if p.detail_choice else None
+        self.detail = conv3(width, p.references - 1) if p.detail_choice else None
         for layer in filter(None, (self.flow, self.colour, self.detail)):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if self.detail is not None:
-            nn.init.constant_(self.detail.bias[1], NEAREST)
+            nn.init.constant_(self.detail.bias[0], NEAREST)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The decoder's features -> smooth flow `(b, k, 2, h, w)` in pixels, and colour `(b, 3, h, w)`."""
-        flow = self._enlarge(self.flow(features)).unflatten(1, (-1, 2))
+        flow = self._enlarge(self.flow(features))
+        flow = (flow.clamp(-self.reach, self.reach) if self.reach else flow).unflatten(1, (-1, 2))
         return flow, F.pixel_shuffle(self.colour(features), self.patch)
 
     def detail_shares(self, features: Tensor) -> Tensor:
-        """How much of each reference's finest detail the picture gets `(b, k, h, w)`; with its own, that makes 1."""
+        """How much of each mouth's finest detail the picture gets `(b, k - 1, h, w)`, adding up to 1.
+
+        The first reference, the regression, is not among them, nor the network's own picture: both are soft, and
+        errors measured pixel by pixel like soft pictures best.
+        """
         if self.detail is None:
             raise ValueError("expected a refinement with `detail_choice`")
-        logits = self._enlarge(self.detail(features))
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1).softmax(1)[:, 1:]
+        return self._enlarge(self.detail(features)).softmax(1)
 
     def _enlarge(self, features: Tensor) -> Tensor:
         return F.interpolate(features.float(), scale_factor=float(self.patch), mode="bilinear")

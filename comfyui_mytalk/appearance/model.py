@@ -17,6 +17,8 @@ from .layers import Decoder, Encoder, FusionNet, Refinement, blur
 from .params import AppearanceParams
 from .warp import move_pictures
 
+COARSE = 2.0  # pixels
+
 
 class Posterior(NamedTuple):
     """A diagonal Gaussian over latents, each `(b, z, h, w)`."""
@@ -80,12 +82,18 @@ class AppearanceModel(nn.Module):
     def generate(
         self, masked: Tensor, landmarks: Tensor, references: Tensor, sample: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The picture before clamping, and the KL term of both posteriors (Section 3.4.2)."""
+        """The picture before clamping, and the KL term of both posteriors (Section 3.4.2).
+
+        Layers run in the precision of their weights, pictures keep theirs: bfloat16 cannot tell half the shades of a
+        bright picture apart, and networks do not mind.
+        """
         if references.shape[1] != self.params.references:
             raise InputError(f"got {references.shape[1]} references, expected {self.params.references}")
-        nonlip, nonlip_features = self.nonlip_encoder(masked * 2 - 1)
-        lips, lip_features = self.lip_encoder(references.flatten(0, 1) * 2 - 1)
-        motion, motion_features = self.landmark_encoder(landmarks * 2 - 1)
+        seen = (masked, references.flatten(0, 1), landmarks)
+        seen_masked, seen_lips, seen_motion = ((x * 2 - 1).to(self.quant.weight.dtype) for x in seen)
+        nonlip, nonlip_features = self.nonlip_encoder(seen_masked)
+        lips, lip_features = self.lip_encoder(seen_lips)
+        motion, motion_features = self.landmark_encoder(seen_motion)
         fused = self.fusion(nonlip, lips.unflatten(0, (len(masked), -1)))
         appearance = Posterior.from_moments(self.quant_appearance(fused))
         landmark = Posterior.from_moments(self.quant_landmark(motion))
@@ -101,10 +109,10 @@ class AppearanceModel(nn.Module):
 
     def _picture(self, features: Tensor, masked: Tensor, references: Tensor) -> Tensor:
         """Blend candidates by predicted weights: new colour, the visible frame, each aligned reference."""
-        out, added = self.decoder.picture(features), 0.0
+        out, added, regression = self.decoder.picture(features).to(masked.dtype), 0.0, references[:, 0]
         if self.refine is not None:
             flow, added = self.refine(features)
-            references = move_pictures(references, flow)
+            references, added = move_pictures(references, flow), added.to(masked.dtype)
         colour = (out[:, :3] + 1) / 2
         picture = colour
         if self.params.blend:
@@ -114,16 +122,29 @@ class AppearanceModel(nn.Module):
         picture = picture + added
         if self.params.detail:
             picture = picture + self._detail(features, picture, references)
+            fine = (picture - blur(picture.float(), self.params.detail)).to(picture.dtype)
+            picture = picture + self.params.sharpen * fine
+        if self.params.hold:
+            picture = held(picture, regression, self.params.hold)
         return within(picture, references, self.params.bound) if self.params.bound else picture
 
     def _detail(self, features: Tensor, picture: Tensor, references: Tensor) -> Tensor:
         """What `picture` lacks of the film's own finest detail, its grain among others, that no network can foresee."""
-        missing = references[:, 1] - picture
+        source = references[:, 1]
         if self.params.detail_choice:
-            shares = self.refine.detail_shares(features)
-            missing = (shares[:, :, None] * (references - picture[:, None])).sum(1)
-        missing = missing.float()
+            source = (self.refine.detail_shares(features)[:, :, None] * references[:, 1:]).sum(1)
+        missing = (source - picture).float()
         return missing - blur(missing, self.params.detail)
+
+
+def held(picture: Tensor, regression: Tensor, limit: float) -> Tensor:
+    """`picture (b, 3, h, w)`, coarser than `COARSE` pixels nowhere farther than `limit` from `regression`.
+
+    The regression knows how dark the inside of this mouth is. What networks correct are edges a pixel or two off;
+    where they differ broadly, they have taken a mouth for one of those that they were trained on.
+    """
+    apart = blur((picture - regression).float(), COARSE)
+    return picture - (apart - apart.clamp(-limit, limit)).to(picture.dtype)
 
 
 def within(picture: Tensor, references: Tensor, bound: float) -> Tensor:

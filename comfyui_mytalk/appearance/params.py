@@ -28,9 +28,12 @@ class AppearanceParams:
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
     detail: float = 0.0  # with `regression`: what is finer than so many pixels (sigma) is the nearest mouth's, as it is
-    detail_choice: bool = False  # with `detail`: from which reference it comes, if any, is chosen for every pixel
+    detail_choice: bool = False  # with `detail`: of which of the mouths shown, is chosen for every pixel
+    sharpen: float = 0.0  # with `detail`: how much stronger it is laid on, since blends of pictures are soft
     bound: float = 0.0  # how far, 0..1, pictures may go beyond what the references show at the same place; 0: anywhere
+    hold: float = 0.0  # with `regression`: how far, 0..1, what is not fine detail may stray from it; 0: anywhere
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
+    reach: float = 0.0  # with `refine`: pixels, along x and y, that references may be moved; 0: any distance
     window: tuple[int, int, int, int] | None = None  # rows and columns of the crop that the network sees
 
     @property
@@ -58,8 +61,11 @@ PRESETS: dict[str, AppearanceParams] = {
         blend=True,
         detail=1.0,
         detail_choice=True,
+        sharpen=0.2,
         bound=0.05,
+        hold=0.05,
         refine=True,
+        reach=2.0,
         window=(96, 256, 32, 224),
     ),
 }

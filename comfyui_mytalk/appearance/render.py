@@ -84,8 +84,7 @@ def render_crops(
     size = crops.shape[-1]
     drawing = render_landmarks(points, size) if drawing is None else drawing
     inputs = model_inputs(model.params, crops, drawing, points, mask, references)
-    dtype = next(model.parameters()).dtype
-    picture = model(*(tensor.to(dtype) for tensor in inputs)).to(crops.dtype)
+    picture = model(*inputs)
     top, bottom, left, right = model.params.window or (0, size, 0, size)
     if model.params.aligned:
         picture = keep_drawn(picture, inputs.references, references.openings, points, (top, left), size)

@@ -2,8 +2,8 @@
 
     b batch   k references   s crop side in pixels
 
-Losses: L1, multi-scale gradient L1, strength of detail, PSNR of what is coarser, weighted to the mouth, KL 1e-6 on both
-posteriors, and from `--gan-from` on a hinge patch GAN with adaptive weight and feature matching.
+Losses: L1, multi-scale gradient L1, SSIM, strength of detail, PSNR of what is coarser, weighted to the mouth, KL 1e-6
+on both posteriors, and from `--gan-from` on a hinge patch GAN with adaptive weight and feature matching.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
-from .appearance_losses import fidelity_loss, middle_part, reconstruction_loss, texture_loss
+from .appearance_losses import fidelity_loss, middle_part, reconstruction_loss, structure_loss, texture_loss
 from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
 from .clips import read_clips
@@ -53,6 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--matching-weight", type=float, default=4.0, help="discriminator feature matching")
     parser.add_argument("--texture-weight", type=float, default=1.0, help="strength of detail in 8 px patches")
     parser.add_argument("--fidelity-weight", type=float, default=0.02, help="PSNR of the mouth but for fine detail")
+    parser.add_argument("--structure-weight", type=float, default=0.1, help="1 - SSIM (default %(default)s)")
     parser.add_argument("--kl-weight", type=float, default=1e-6)
     parser.add_argument("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only")
     parser.add_argument("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts of the window this large")
@@ -72,6 +73,8 @@ def design(params: AppearanceParams, references: str) -> AppearanceParams:
         regression=references == "regression",
         detail=params.detail * (references == "regression"),
         detail_choice=params.detail_choice and references == "regression",
+        sharpen=params.sharpen * (references == "regression"),
+        hold=params.hold * (references == "regression"),
         aligned=references in ("regression", "aligned"),
         masked_references=references != "single-full",
     )
@@ -102,9 +105,10 @@ class Trainer:
             picture, kl = self.model.generate(*sample.inputs, sample=True)
         picture = picture.float()
         reconstruction, texture = reconstruction_loss(picture, sample), texture_loss(picture, sample)
-        fidelity = fidelity_loss(picture, sample)
+        fidelity, structure = fidelity_loss(picture, sample), structure_loss(picture, sample)
         loss = reconstruction + self.args.texture_weight * texture + self.args.fidelity_weight * fidelity
-        terms = {"reconstruction": reconstruction, "texture": texture, "fidelity": fidelity}
+        loss = loss + self.args.structure_weight * structure
+        terms = {"reconstruction": reconstruction, "texture": texture, "fidelity": fidelity, "structure": structure}
         logs = {name: term.detach() for name, term in terms.items()}
         composed, real = picture * sample.mask + sample.target * (1 - sample.mask), sample.target
         composed, real = middle_part(composed), middle_part(real)
@@ -154,14 +158,15 @@ def freeze_encoders(model: AppearanceModel) -> None:
 
 
 def start_from(model: AppearanceModel, name: str) -> None:
-    """Load weights by name or path; a refinement that they lack stays as it is, which changes no picture.
+    """Load weights by name or path; what their refinement lacks, or has in another shape, stays as it is.
 
     Raises InputError when the weights are missing or of another shape.
     """
     path = find_weights(name, "appearance")
     state = {key: tensor.float() for key, tensor in load_checkpoint(path, "appearance").state.items()}
     own = model.state_dict()
-    state |= {key: tensor for key, tensor in own.items() if key.startswith("refine.") and key not in state}
+    refine = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
+    state |= {key: tensor for key, tensor in refine.items() if key not in state or state[key].shape != tensor.shape}
     if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
         raise InputError(f"the weights {path} are of another network than this preset; choose the preset they are of")
     model.load_state_dict(state)

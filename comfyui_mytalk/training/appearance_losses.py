@@ -5,12 +5,14 @@ b batch   c channels   h w picture
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..appearance.layers import blur
 from .appearance_data import Sample
 
+SSIM_LIGHT, SSIM_CONTRAST = 0.01**2, 0.03**2  # SSIM's constants for pictures 0..1
 LEAST_ERROR = 1e-4  # squared: nearer than 40 dB nothing is gained
 SEEN = 0.72  # share of each side, from the middle, that the discriminator judges: the mouth and skin around it
 
@@ -46,6 +48,18 @@ def fidelity_loss(picture: Tensor, sample: Sample, sigma: float = 1.5) -> Tensor
     weight = sample.mask * sample.mouth
     error = blur(picture - sample.target, sigma).square().mean(1, keepdim=True) * weight
     return 0.5 * (error.sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0) + LEAST_ERROR).log().mean()
+
+
+def structure_loss(picture: Tensor, sample: Sample, sigma: float = 1.5) -> Tensor:
+    """1 - SSIM (Wang et al. 2004, Gaussian window of `sigma`), weighted: blur costs contrast, which L1 hardly sees."""
+    weight = loss_weight(sample.mask, sample.mouth)
+    target, channels = sample.target, picture.shape[1]
+    products = torch.cat([picture, target, picture.square(), target.square(), picture * target], 1)
+    mean, other, square, other_square, both = blur(products, sigma).split(channels, 1)
+    variance, other_variance, covariance = square - mean**2, other_square - other**2, both - mean * other
+    light = (2 * mean * other + SSIM_LIGHT) / (mean**2 + other**2 + SSIM_LIGHT)
+    contrast = (2 * covariance + SSIM_CONTRAST) / (variance + other_variance + SSIM_CONTRAST)
+    return ((1 - light * contrast) * weight).mean() / weight.mean()
 
 
 def tuning_loss(picture: Tensor, before: Tensor, sample: Sample, sigma: float = 1.5) -> Tensor:

@@ -1,5 +1,6 @@
 """The appearance networks: the paper's sizes, the small preset's cost, and what the forward pass promises."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from comfyui_mytalk.appearance.discriminator import PatchDiscriminator
 from comfyui_mytalk.appearance.layers import blur
-from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, model_config, params_from_config, within
+from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, held, model_config, params_from_config, within
 from comfyui_mytalk.appearance.params import PRESETS
 from comfyui_mytalk.errors import InputError
+
+# Nothing limits what the network paints.
+FREE = replace(PRESETS["small"], detail=0.0, detail_choice=False, sharpen=0.0, bound=0.0, hold=0.0, reach=0.0)
 
 # Table 9 of the paper, read with the rounding of PyTorch Lightning's model summary (docs/models.md).
 PAPER_COUNTS = {
@@ -56,9 +60,11 @@ def pictures(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, tor
 
 
 def test_an_untrained_refinement_changes_no_picture(small):
-    plain = AppearanceModel(replace(PRESETS["small"], refine=False, detail=0.0, detail_choice=False, bound=0.0)).eval()
+    plain = AppearanceModel(
+        replace(PRESETS["small"], refine=False, detail=0.0, detail_choice=False, bound=0.0, hold=0.0)
+    ).eval()
     plain.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.")})
-    refined = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False, bound=0.0)).eval()
+    refined = AppearanceModel(FREE).eval()
     refined.load_state_dict({k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")})
     given = pictures(0)
     torch.testing.assert_close(refined(*given), plain(*given), atol=2e-5, rtol=0)
@@ -74,9 +80,11 @@ def test_what_is_finer_than_the_network_paints_is_that_of_the_nearest_mouth(smal
 def with_detail(small: AppearanceModel, bias: list[float] | None) -> tuple[torch.Tensor, torch.Tensor, tuple]:
     """The picture without fine detail of the film, the one with it, and the inputs; `bias` chooses its source."""
     state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
-    plain = AppearanceModel(replace(PRESETS["small"], detail=0.0, detail_choice=False, bound=0.0)).eval()
+    plain = AppearanceModel(FREE).eval()
     plain.load_state_dict(state)
-    model = AppearanceModel(replace(PRESETS["small"], detail_choice=bias is not None, bound=0.0)).eval()
+    model = AppearanceModel(
+        replace(PRESETS["small"], detail_choice=bias is not None, sharpen=0.0, bound=0.0, hold=0.0)
+    ).eval()
     model.load_state_dict(state, strict=False)
     if bias is not None:
         model.refine.detail.bias.data = torch.tensor(bias)
@@ -85,11 +93,21 @@ def with_detail(small: AppearanceModel, bias: list[float] | None) -> tuple[torch
         return plain.generate(*given)[0], model.generate(*given)[0], given
 
 
-@pytest.mark.parametrize("chosen", [None, 0, 1, 2])
+def test_fine_detail_is_laid_on_stronger_and_the_rest_is_not(small):
+    _, picture, given = with_detail(small, [25.0, -25.0])
+    model = AppearanceModel(replace(PRESETS["small"], sharpen=0.2, bound=0.0, hold=0.0)).eval()
+    model.load_state_dict(small.state_dict())
+    model.refine.detail.bias.data = torch.tensor([25.0, -25.0])
+    with torch.no_grad():
+        sharper = model.generate(*given)[0]
+    torch.testing.assert_close(sharper, picture + 0.2 * (picture - blur(picture, 1.0)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
 def test_the_source_of_fine_detail_can_be_chosen(small, chosen):
-    """Any reference, or none: then the picture stays as the network painted it."""
-    coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(3)])
-    source, sigma = coarse if chosen is None else given[2][:, chosen], PRESETS["small"].detail
+    """Any of the mouths shown, but not the regression, which comes first."""
+    coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(2)])
+    source, sigma = given[2][:, 1 + chosen], PRESETS["small"].detail
     torch.testing.assert_close(picture, source + blur(coarse, sigma) - blur(source, sigma), atol=1e-5, rtol=0)
 
 
@@ -98,7 +116,7 @@ def test_pictures_stay_near_what_the_references_show(small):
     masked, landmarks, references = pictures(5)
     references = 0.4 + 0.2 * references
     references[..., :20, :] = 0
-    wild = AppearanceModel(replace(PRESETS["small"], bound=0.0, detail=0.0, detail_choice=False)).eval()
+    wild = AppearanceModel(FREE).eval()
     state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
     state["refine.colour.bias"] = torch.full_like(state["refine.colour.bias"], -0.5)
     wild.load_state_dict(state)
@@ -112,10 +130,59 @@ def test_pictures_stay_near_what_the_references_show(small):
     torch.testing.assert_close(tame.generate(masked, landmarks, references)[0], bounded)
 
 
+def test_broad_differences_from_the_regression_are_limited_and_edges_are_not():
+    """A blot where the regression is dark goes; a line that is a pixel off stays."""
+    regression = torch.full((1, 3, 48, 48), 0.1)
+    blot, line = regression.clone(), regression.clone()
+    blot[..., 8:40, 8:40] = 0.6
+    line[..., 24, :] = 0.2
+    assert (held(blot, regression, 0.05)[..., 16:32, 16:32] - 0.15).abs().max() < 0.01
+    torch.testing.assert_close(held(line, regression, 0.05), line)
+
+
+def test_the_broad_look_is_the_regressions_even_when_the_network_moves_it(small):
+    masked, landmarks, references = pictures(5)
+    references = references * 0.1
+    references[..., :40, :] += 0.8
+    model = AppearanceModel(replace(FREE, hold=0.05)).eval()
+    state = {k: v for k, v in small.state_dict().items() if not k.startswith("refine.detail.")}
+    state["refine.flow.bias"] = torch.full_like(state["refine.flow.bias"], -30.0)  # the light part over the dark one
+    model.load_state_dict(state)
+    free = AppearanceModel(FREE).eval()
+    free.load_state_dict(state)
+    with torch.no_grad():
+        strays, stays = (m.generate(masked, landmarks, references)[0] for m in (free, model))
+    dark = (Ellipsis, slice(46, 64), slice(40, 100))
+    assert (blur(strays - references[:, 0], 2.0)[dark]).abs().max() > 0.2
+    assert (blur(stays - references[:, 0], 2.0)[dark]).abs().max() < 0.1
+
+
+def test_references_are_moved_no_farther_than_they_may(small):
+    features = torch.randn(1, 64, 4, 5)
+    small.refine.flow.bias.data.copy_(torch.tensor([-9.0, 9.0, 1.0, 0.0, 2.5, -0.5]))
+    flow, _ = small.refine(features)
+    small.refine.flow.bias.data.zero_()
+    assert flow.mean((0, 3, 4)).flatten().tolist() == pytest.approx([-2.0, 2.0, 1.0, 0.0, 2.0, -0.5])
+
+
 def test_before_training_nearly_all_fine_detail_is_the_nearest_mouths(small):
     shares = small.refine.detail_shares(torch.randn(1, 64, 4, 5))
-    assert shares.shape == (1, 3, 16, 20)
-    assert shares[:, 1].min() > 0.94 and shares.sum(1).max() < 1
+    assert shares.shape == (1, 2, 16, 20)
+    assert 0.94 < shares[:, 0].min() < 1
+    torch.testing.assert_close(shares.sum(1), torch.ones(1, 16, 20))
+
+
+def test_pictures_keep_their_precision_when_layers_run_in_less(small):
+    """What the film shows comes through as finely as it went in: shades of 1/512, which bfloat16 has not."""
+    masked, landmarks, references = pictures(6)
+    rough = copy.deepcopy(small).bfloat16()
+    rough.params = replace(rough.params, hold=0.0, sharpen=0.0)
+    rough.decoder.conv_out.bias.data[-(rough.params.patch**2) :] = 100.0  # all of the last reference
+    rough.refine.detail.bias.data.copy_(torch.tensor([-50.0, 50.0]))
+    with torch.no_grad():
+        shown = rough(masked, landmarks, references)
+    assert shown.dtype == torch.float32
+    assert (shown - references[:, -1]).abs().max() < 1e-3
 
 
 def test_blur_is_a_gaussian():

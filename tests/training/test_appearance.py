@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from comfyui_mytalk.appearance.layers import blur
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.render import window_mask
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.training import appearance
 from comfyui_mytalk.training.appearance_data import (
@@ -28,7 +30,7 @@ from comfyui_mytalk.training.appearance_data import (
     make_sample,
     mirror,
 )
-from comfyui_mytalk.training.appearance_losses import fidelity_loss, texture_loss
+from comfyui_mytalk.training.appearance_losses import fidelity_loss, structure_loss, texture_loss
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clips
 from tests.synthetic_clips import write_clips
@@ -150,6 +152,18 @@ def test_training_goes_on_from_weights_without_a_refinement(data, tmp_path):
         appearance.start_from(AppearanceModel(replace(TINY, latent=8)), str(tmp_path / "old.safetensors"))
 
 
+def test_training_goes_on_from_weights_with_another_choice_of_detail(tmp_path):
+    """Weights that could choose among all three references: the choice starts anew, the rest goes on."""
+    params = replace(TINY, regression=True, detail=1.0, detail_choice=True, refine=True)
+    model, state = AppearanceModel(params), AppearanceModel(params).state_dict()
+    state["refine.detail.weight"], state["refine.detail.bias"] = torch.zeros(3, 64, 3, 3), torch.zeros(3)
+    save_checkpoint(tmp_path / "old.safetensors", state, "appearance", model_config(params))
+    fresh = model.refine.detail.bias.clone()
+    appearance.start_from(model, str(tmp_path / "old.safetensors"))
+    assert torch.equal(model.refine.detail.bias, fresh)
+    assert torch.equal(model.refine.flow.weight, state["refine.flow.weight"])
+
+
 def test_frozen_encoders_stay_as_they_are(data):
     args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2", "--freeze-encoders")
     trainer = appearance.Trainer(TINY, args)
@@ -175,6 +189,21 @@ def test_blur_costs_texture(data):
     sample.target = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(sample.target, 3, 1, 1)
     assert texture_loss(sample.target.roll(1, -1), sample) < 0.2 * texture_loss(blurred, sample)
+
+
+def test_structure_is_ssim(data):
+    """And a blurred picture costs more than one that is as far off in brightness."""
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    sample.mask = torch.ones_like(sample.mask)
+    sample.mouth = torch.zeros_like(sample.mouth)
+    sample.target = 0.2 + 0.6 * torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
+    blurred = blur(sample.target, 1.0)
+    assert float(structure_loss(sample.target, sample)) == pytest.approx(0, abs=1e-5)
+    assert float(1 - structure_loss(blurred, sample)) == pytest.approx(
+        float(ssim(blurred, sample.target).mean()), abs=0.01
+    )
+    brighter = sample.target + (blurred - sample.target).square().mean().sqrt()
+    assert structure_loss(blurred, sample) > 3 * structure_loss(brighter, sample)
 
 
 def test_fidelity_is_psnr_of_what_is_coarse(data):

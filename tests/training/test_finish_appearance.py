@@ -1,4 +1,4 @@
-"""Weights are averaged and the source of their fine detail is shifted, in a copy that says so."""
+"""Weights are averaged and bounded, in a copy that says so."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,22 +21,20 @@ def written(path: Path, params: AppearanceParams) -> str:
     return str(path)
 
 
-def test_only_the_bias_is_shifted_and_the_file_says_so(tmp_path):
+def test_only_the_bound_changes_and_the_file_forgets_its_scores(tmp_path):
     old, new = written(tmp_path / "old.safetensors", SMALL), str(tmp_path / "new.safetensors")
-    finish(old, new, [-2.0, 0.0, 1.0], bound=0.1)
+    finish(old, new, bound=0.1)
     before, after = (load_appearance(path).state_dict() for path in (old, new))
-    name = "refine.detail.bias"
-    torch.testing.assert_close(after.pop(name), before.pop(name) + torch.tensor([-2.0, 0.0, 1.0]))
     assert all(torch.equal(after[key], value) for key, value in before.items())
     info = load_checkpoint(Path(new), "appearance").info
-    assert info["detail_shift"] == "-2 0 1" and info["step"] == "7" and "val_psnr" not in info
+    assert info["step"] == "7" and "val_psnr" not in info
     assert load_appearance(new).params == replace(SMALL, bound=0.1)
 
 
 def test_weights_are_averaged_where_both_have_them(tmp_path):
     new = written(tmp_path / "new.safetensors", SMALL)
     old = written(tmp_path / "old.safetensors", replace(SMALL, detail_choice=False))
-    finish(new, str(tmp_path / "out.safetensors"), [0.0, 0.0, 0.0], old, 0.25)
+    finish(new, str(tmp_path / "out.safetensors"), old, 0.25)
     a, b, mixed = (load_appearance(str(path)).state_dict() for path in (new, old, tmp_path / "out.safetensors"))
     for name, value in mixed.items():
         torch.testing.assert_close(value, 0.75 * a[name] + 0.25 * b.get(name, a[name]), atol=1e-3, rtol=1e-3)
@@ -46,12 +44,7 @@ def test_weights_are_averaged_where_both_have_them(tmp_path):
 def test_other_weights_are_refused(tmp_path):
     out = tmp_path / "out.safetensors"
     new = written(tmp_path / "new.safetensors", SMALL)
-    with pytest.raises(InputError, match="got 2 shifts"):
-        finish(new, str(out), [0.0, 1.0])
-    plain = written(tmp_path / "plain.safetensors", replace(SMALL, detail_choice=False))
-    with pytest.raises(InputError, match="expected weights that choose the source"):
-        finish(plain, str(out), [0.0, 0.0, 0.0])
     wider = written(tmp_path / "wider.safetensors", replace(SMALL, channels=64))
     with pytest.raises(InputError, match="same preset"):
-        finish(new, str(out), [0.0, 0.0, 0.0], wider, 0.5)
+        finish(new, str(out), wider, 0.5)
     assert not out.exists()

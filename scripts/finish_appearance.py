@@ -38,7 +38,7 @@ def averaged(state: dict[str, Tensor], other: dict[str, Tensor], share: float) -
 def finish(weights: str, out: str, other: str | None = None, share: float = 0.0, **limits: float) -> None:
     """Write `weights` (name or path), averaged with `share` of `other`; raises InputError if they do not fit.
 
-    `limits` replace those of the configuration: `bound`, `hold`, `reach` (`AppearanceParams`).
+    `limits` replace those of the configuration: the names of `LIMITS`, as in `AppearanceParams`.
     """
     params = load_appearance(weights).params
     checkpoint = load_checkpoint(find_weights(weights, "appearance"), "appearance")

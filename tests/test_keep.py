@@ -13,10 +13,12 @@ from comfyui_mytalk import pipeline
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.keep import MaskFile, covering, hides_mouth
 from comfyui_mytalk.landmarks.align import CROP_SIZE
+from comfyui_mytalk.sync import SyncOptions, sync_video
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
 from tests.support.mouths import face
 
+DEMO = Path(__file__).parents[1] / "demo"
 SIDE = 96
 TURN = torch.tensor([[[SIDE / CROP_SIZE, 0, 0], [0, SIDE / CROP_SIZE, 0]]])  # the crop is the whole frame
 
@@ -95,3 +97,17 @@ def test_what_is_kept_stays_bit_for_bit(kind):
     assert (made[:, 20:60, 10:30].float() / unit - 0.5).abs().max() < 0.01 and new[:, 20:60, 10:30].min() == 1
     half = (frames[:, 4:8, 10:30].float() / unit + 0.5) / 2
     assert (made[:, 4:8, 10:30].float() / unit - half).abs().max() < 0.01
+
+
+def test_sync_leaves_the_film_under_the_mask(tmp_path):
+    """A mask over everything: what comes out is the film, up to the encoding, which a painted mouth is not."""
+    source = VideoReader(DEMO / "actor.mp4", 1.4, 0.3)
+    Image.new("L", (source.info.width, source.info.height), 255).save(tmp_path / "all.png")
+    film = torch.cat([frames for frames, _ in source.chunks(8)]).float()
+    apart = []
+    for mask in (None, tmp_path / "all.png"):
+        options = SyncOptions(steps=1, start=1.4, duration=0.3, length_mode="trim", keep_mask=mask)
+        sync_video(DEMO / "actor.mp4", DEMO / "speech.wav", tmp_path / "out.mp4", options)
+        made = torch.cat([frames for frames, _ in VideoReader(tmp_path / "out.mp4").chunks(8)]).float()
+        apart.append((made - film).abs().flatten(1).topk(1000).values.mean())
+    assert apart[1] < 0.5 * apart[0]

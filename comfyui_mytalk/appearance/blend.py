@@ -82,7 +82,7 @@ def paste_into(
     for i, placed, rows, columns in _placements(crops, mask, transform, frames.shape[-2:]):
         picture, share = placed[:3].to(frames.device), placed[3:].to(frames.device)
         if keep is not None:
-            share = share * (1 - keep[at[i], rows, columns].to(share))
+            share = share * (1 - keep[at[i], rows, columns].to(share).clamp(0, 1))
         frame = frames[at[i], :, rows, columns]
         blended = frame + share * (picture.clamp(0, 1) * unit - frame)
         frame.copy_(blended if unit == 1 else blended.round())

@@ -122,6 +122,7 @@ class AppearanceModel(nn.Module):
         picture = picture + added
         if self.params.detail:
             picture = picture + self._detail(features, picture, references)
+        if self.params.detail and self.params.sharpen:
             fine = (picture - blur(picture.float(), self.params.detail)).to(picture.dtype)
             picture = picture + self.params.sharpen * fine
         if self.params.hold:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.track import FaceTrack, parse_choice, track_faces
-from comfyui_mytalk.landmarks.tracker import smoothing_weights
+from comfyui_mytalk.landmarks.tracker import Tracker, smoothing_weights
 
 
 def chunks(frames, size=5, fps=25):
@@ -52,6 +52,17 @@ def test_no_more_shake_than_mediapipes_tracker(track, stored):
     assert track.found.all()
     assert shake(track.points) <= shake(torch.from_numpy(stored["tracked"]))
     assert np.abs(track.points.numpy() - stored["moving"])[..., :2].mean() < 1.0
+
+
+def test_points_are_those_of_both_looks_at_the_smooth_region(landmarker, moving):
+    tracker = Tracker(landmarker)
+    tracker.push(moving[:8])
+    tracker.finish()
+    face = max(tracker.faces, key=lambda face: face.area)
+    regions = torch.stack([face.smooth_region(i) for i in range(8)])
+    with torch.inference_mode():
+        expected, _ = landmarker.mesh.both_ways(moving[:8], torch.arange(8), regions)
+    torch.testing.assert_close(torch.stack([face.points[i] for i in range(8)]), expected)
 
 
 def test_smoothing_follows_a_moving_face_to_the_end():

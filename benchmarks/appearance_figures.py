@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.appearance.blend import match_colour
+from comfyui_mytalk.appearance.light import face_oval
 from comfyui_mytalk.appearance.mask import face_region
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.params import AppearanceParams
@@ -65,7 +66,8 @@ def as_pasted(model: AppearanceModel) -> Method:
         made, mask = source.clone(), torch.zeros_like(source[:, :1])
         made[window], mask[window] = paint(raw, sample), sample.mask
         mask = torch.minimum(mask, face_region(raw.points[None], raw.points[None], size))
-        return torch.lerp(source, match_colour(made, source, mask), mask)[window]
+        face = face_oval(raw.points[None], size)
+        return torch.lerp(source, match_colour(made, source, mask, face), mask)[window]
 
     return method
 

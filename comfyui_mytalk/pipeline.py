@@ -19,6 +19,7 @@ from torch import Tensor
 from .appearance.bank import ReferenceBank, Schedule
 from .appearance.blend import match_colour, paste_into
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
+from .appearance.light import face_oval
 from .appearance.mask import (
     MaskExtent,
     face_region,
@@ -100,6 +101,10 @@ class Geometry:
         source = self.crop_points(self.points)
         jaws = face_region(source, self.crop_points(points), size)
         return torch.minimum(self.mask(size), jaws) * (1 - nose_region(source, size))
+
+    def face(self, size: int) -> Tensor:
+        """The source's face without hair and neck `(f, 1, size, size)`."""
+        return face_oval(self.crop_points(self.points), size)
 
     def least_light(self, points: Tensor, size: int) -> Tensor:
         """Share of the source's light `(f, 1, size, size)` that a picture with the landmarks `points` keeps."""
@@ -234,12 +239,13 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p
 
 
 class Painted(NamedTuple):
-    """Generated crops `(b, 3, s, s)`, the source's own crops, in close-ups smaller ones, and masks of what to paste
-    `(b, 1, s, s)`; float 0..1, on the CPU."""
+    """Generated crops `(b, 3, s, s)`, the source's own crops, in close-ups smaller ones, masks of what to paste
+    `(b, 1, s, s)`, and of the source's face; float 0..1, on the CPU. What `match_colour` takes."""
 
     crops: Tensor
     source: Tensor
     mask: Tensor
+    face: Tensor
 
 
 def paint_crops(
@@ -263,15 +269,16 @@ def paint_crops(
     references = References(*(tensor.to(device) for tensor in references))
     drawing = None if drawing is None else drawing.to(device)
     inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
-    crops, light = render_crops(model, *inputs, references, drawing), place.least_light(points, size)
+    crops = render_crops(model, *inputs, references, drawing)
+    face, light = place.face(size), place.least_light(points, size)
     if fine is not None:
         window, full = model.params.window or (0, size, 0, size), fine.pictures.shape[-1]
         detailed = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), window)
         top, bottom, left, right = (edge * full // size for edge in window)
         crops, light, mask = enlarge(source, full), enlarge(light * source, full), enlarge(mask, full)
         crops[..., top:bottom, left:right] = detailed.cpu().clamp(0, 1)
-        return Painted(torch.maximum(crops, light), source, mask)
-    return Painted(torch.maximum(crops.cpu(), light * source), source, mask)
+        return Painted(torch.maximum(crops, light), source, mask, face)
+    return Painted(torch.maximum(crops.cpu(), light * source), source, mask, face)
 
 
 def render_frames(

@@ -102,7 +102,8 @@ def lay_over(
             here, crop, mask = place[index], pictures(crops[index]), crop_mask[index, None].float().cpu()
             mask = enlarge(mask, crop.shape[-1])
             if match:
-                crop = match_colour(crop, cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index), mask)
+                source = cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index)
+                crop = match_colour(crop, source, mask, here.face(CROP_SIZE))
             lay_back(frames, index, crop, mask, here, masks, keep)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))

@@ -116,6 +116,15 @@ def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
     assert (painted.crops < 0.5 * painted.source).any()  # random weights paint dark spots, but not there
 
 
+def test_colours_are_compared_on_the_face_alone(track):
+    """Not on the neck: where the chin moved, source and picture show different things there."""
+    place = pipeline.geometry(track)
+    face, points = place.face(256)[:, 0], place.crop_points(track.points)
+    for frame, chin, brow in zip(face, points[:, 152].round().int(), points[:, 9].round().int(), strict=True):
+        assert frame[chin[1] - 12, chin[0]] == 1 and frame[brow[1], brow[0]] == 1
+        assert frame[chin[1] + 1 :, chin[0]].amax() == 0
+
+
 def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
     place = pipeline.geometry(track)
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 3, fixed=True)

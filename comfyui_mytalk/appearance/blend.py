@@ -14,25 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import apply_transform, invert, sample_affine
+from .light import light_gain, lit
 from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
 RING_OUTSIDE = 6  # pixels of a 256 crop beyond the mask that count as well
-GAIN_LIMIT = 0.25
 Placement = tuple[int, Tensor, slice, slice]
-RIDGE = 0.02  # pulls the gain towards 1 where the ring is too dark to tell
 
 
-def match_colour(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+def match_colour(generated: Tensor, source: Tensor, mask: Tensor, face: Tensor) -> Tensor:
     """Scale the colours of `generated (f, 3, s, s)` so that it meets `source (f, 3, r, r)` on the ring around the edge
-    of `mask (f, 1, s, s)`; they are compared at the source's size.
+    of `mask (f, 1, s, s)`, as far as that lies in the `face (f, 1, s, s)`; they are compared at the source's size.
 
-    One gain per frame and channel, linear in x and y, by least squares, within `1 +- GAIN_LIMIT`. A gain keeps the
-    dark of the mouth dark, which an offset would not. Identical pictures stay identical. Values are not clamped.
+    The gain is that of `light.py`. Identical pictures stay identical. Values are not clamped.
     """
-    coefficients = _gain(_shrink(generated, source.shape[-1]), source, _shrink(mask, source.shape[-1]))
-    gain = (coefficients @ _plane(generated).flatten(1)).view_as(generated)
-    return gain.clamp_(-GAIN_LIMIT, GAIN_LIMIT).add_(1).mul_(generated)
+    size = source.shape[-1]
+    ring = _ring(_shrink(mask, size)) * _shrink(face, size)
+    return lit(generated, light_gain(_shrink(generated, size), source, ring))
 
 
 def _shrink(pictures: Tensor, size: int) -> Tensor:
@@ -40,19 +38,6 @@ def _shrink(pictures: Tensor, size: int) -> Tensor:
         times = pictures.shape[-1] // size
         return pictures if times == 1 else F.avg_pool2d(pictures, times)
     return F.interpolate(pictures, size=(size, size), mode="area")
-
-
-def _gain(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Coefficients `(f, 3, 3)` of each channel's gain over 1, x and y."""
-    plane = _plane(generated).flatten(1)  # (3, s * s)
-    products = (plane[:, None] * plane).flatten(0, 1)
-    ring = _ring(mask)
-    weighted = generated * ring
-    residual = (source - generated).clamp(-0.2, 0.2)
-    normal = ((weighted * generated).flatten(2) @ products.T).unflatten(-1, (3, 3))
-    ridge = RIDGE * ring.sum((1, 2, 3)).clamp_min(1)
-    normal = normal + ridge[:, None, None, None] * torch.eye(3, device=mask.device, dtype=normal.dtype)
-    return torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
 
 
 def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -> Tensor:
@@ -103,13 +88,6 @@ def _ring(mask: Tensor) -> Tensor:
     reach = max(1, round(RING_OUTSIDE * mask.shape[-1] / 256))
     touched = (mask > RING[0]).to(mask.dtype)
     return dilate(touched, reach) * (mask < RING[1])
-
-
-def _plane(like: Tensor) -> Tensor:
-    """1, x and y over the crop `(3, s, s)`, x and y from -1 to 1."""
-    axis = torch.linspace(-1, 1, like.shape[-1], device=like.device, dtype=like.dtype)
-    x, y = torch.meshgrid(axis, axis, indexing="xy")
-    return torch.stack([torch.ones_like(x), x, y])
 
 
 def _placements(crops: Tensor | None, mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Iterator[Placement]:

@@ -24,6 +24,7 @@ class AppearanceParams:
     normalise: bool = True  # group normalisation; without it residual branches start at zero instead
     patch: int = 1  # pixel-unshuffle before the first convolution: full-resolution layers are what costs
     aligned: bool = False  # references warped onto the target landmarks before they are encoded
+    relight: bool = False  # with `aligned`: references in the light of the frame's visible face
     regression: bool = False  # the first reference is all of the clip's pictures, combined by regression on landmarks
     skips: bool = False  # encoder features to the decoder at every level
     blend: bool = False  # output = predicted blend of visible frame, aligned references and new colour
@@ -56,6 +57,7 @@ PRESETS: dict[str, AppearanceParams] = {
         normalise=False,
         patch=4,
         aligned=True,
+        relight=True,
         regression=True,
         skips=True,
         blend=True,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..landmarks.drawing import render_landmarks
 from .inside import draw_unseen, keep_drawn
+from .light import face_oval, light_references
 from .mask import dilate
 from .model import AppearanceModel
 from .params import AppearanceParams
@@ -52,6 +53,9 @@ def model_inputs(
     if p.aligned:
         visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
         moved = align_references(references.images, references.points, points, p.window)
+        if p.relight:
+            skin = face_oval(points, crops.shape[-1]) * (mask <= 0)
+            moved = light_references(moved, crops[window], skin[window])
         shown = draw_unseen(moved, references.openings, points, (top, left), crops.shape[-1]) * visible
     else:
         shown = (references.images * references.masks if p.masked_references else references.images)[window]

@@ -9,6 +9,7 @@ from comfyui_mytalk.evaluation.pictures import sharpness_ratio
 from comfyui_mytalk.landmarks.align import cut_crops, sample_affine
 
 SIZE = 64
+EVERYWHERE = torch.ones(1, 1, SIZE, SIZE)
 
 
 def disc(size: int = SIZE) -> torch.Tensor:
@@ -100,30 +101,46 @@ def test_frames_do_not_depend_on_their_batch():
 
 def test_equal_pictures_keep_their_colours_exactly():
     picture = noise(2, 3, SIZE, SIZE)
-    assert torch.equal(match_colour(picture, picture, disc().expand(2, -1, -1, -1)), picture)
+    assert torch.equal(match_colour(picture, picture, disc().expand(2, -1, -1, -1), EVERYWHERE), picture)
 
 
 def test_a_tinted_and_unevenly_lit_picture_is_matched_inside_the_mask_too():
     source = 0.4 + 0.3 * smooth_frame(SIZE, SIZE)
     light = torch.tensor([0.9, 1.0, 1.1])[None, :, None, None] + torch.linspace(-0.08, 0.08, SIZE)
     generated = source * light
-    matched = match_colour(generated, source, disc())
+    matched = match_colour(generated, source, disc(), EVERYWHERE)
     assert (matched - source).abs().mean() < 0.2 * (generated - source).abs().mean()
 
 
 def test_what_differs_inside_the_mask_only_changes_no_colour():
     source, mask = noise(1, 3, SIZE, SIZE), disc()
     generated = torch.where(mask > 0.9, 0.1, source)
-    assert torch.equal(match_colour(generated, source, mask), generated)
+    assert torch.equal(match_colour(generated, source, mask, EVERYWHERE), generated)
 
 
 def test_the_gain_is_bounded():
     source = torch.ones(1, 3, SIZE, SIZE)
-    assert match_colour(0.2 * source, source, disc()).max() <= 0.2 * 1.25 + 1e-6
+    assert match_colour(0.2 * source, source, disc(), EVERYWHERE).max() <= 0.2 * 1.25 + 1e-6
 
 
 def test_colours_are_compared_beyond_a_hard_edge() -> None:
     source = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 16:48, 16:48] = 1
-    assert (match_colour(0.9 * source, source, mask) - source).abs().max() < 0.01
+    assert (match_colour(0.9 * source, source, mask, EVERYWHERE) - source).abs().max() < 0.01
+
+
+def test_a_collar_that_moved_does_not_change_the_faces_colour() -> None:
+    source, face = 0.4 + 0.3 * smooth_frame(SIZE, SIZE), EVERYWHERE.clone()
+    face[..., 48:, :] = 0
+    generated = torch.where(face > 0, 0.9 * source, 0.9 * source + 0.3)
+    matched = match_colour(generated, source, disc(), face)
+    led_astray = match_colour(generated, source, disc(), EVERYWHERE)
+    inside = (Ellipsis, slice(16, 44), slice(16, 48))
+    assert (matched - source)[inside].abs().max() < 0.01
+    assert (led_astray - source)[inside].abs().max() > 0.05
+
+
+def test_without_a_face_at_the_edge_colours_stay() -> None:
+    picture = noise(1, 3, SIZE, SIZE)
+    assert torch.equal(match_colour(picture, 0.5 * picture, disc(), 0 * EVERYWHERE), picture)

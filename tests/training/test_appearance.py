@@ -39,6 +39,7 @@ TINY = AppearanceParams(
     size=64, channels=32, multipliers=(1, 1), encoder_blocks=1, decoder_blocks=1, latent=4, attention=False,
     fusion_channels=32, fusion_blocks=1, normalise=False, patch=4, aligned=True, skips=True, blend=True,
 )  # fmt: skip
+LIT = replace(TINY, relight=True)
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +130,30 @@ def test_how_wide_a_clip_opens_is_asked_of_all_that_may_be_shown(data):
     assert view.raw(5, [25, 30]).openings.tolist() == [openings[[25, 30]].min(), openings[[25, 30]].max()]
 
 
-def test_the_hidden_mouth_does_not_reach_the_network(data):
+@pytest.mark.parametrize("params", [TINY, LIT])
+def test_the_hidden_mouth_does_not_reach_the_network(data, params):
     view = ClipView(read_clips(data, "train")[0])
     raw = view.raw(5, [15, 20, 25])
-    before = make_sample(TINY, [raw])
+    before = make_sample(params, [raw])
     hole = window_mask(TINY, raw.mask[None])[0] == 1
     assert hole.any()
     raw.crop = torch.where(hole, 1 - raw.crop, raw.crop)
-    after = make_sample(TINY, [raw])
+    after = make_sample(params, [raw])
     for shown, same in zip(before.inputs, after.inputs, strict=True):
         assert torch.equal(shown, same)
     assert not torch.equal(before.target, after.target)
+
+
+def test_references_are_shown_in_the_frames_light(data):
+    view = ClipView(read_clips(data, "train")[0])
+    raw, darker = view.raw(5, [15, 20, 25]), view.raw(5, [15, 20, 25])
+    darker.images = darker.images * 0.9
+
+    def apart(params):
+        one, other = (make_sample(params, [r]).inputs.references for r in (raw, darker))
+        return (one - other).abs().mean()
+
+    assert apart(LIT) < 0.5 * apart(TINY)
 
 
 def test_training_goes_on_from_weights_without_a_refinement(data, tmp_path):

@@ -1,0 +1,73 @@
+"""One picture in the light of another: a gain for each channel that varies linearly over the picture.
+
+    b batch   k references   h w picture
+
+A gain keeps the dark of a mouth dark, which an offset would not. It is found where both pictures show the same skin:
+on neck, hair and background, which move against the face, it would be led astray.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..landmarks.align import CROP_SIZE
+from ..landmarks.sets import contour
+from .mask import soft_hull
+
+GAIN_LIMIT = 0.25
+RIDGE = 0.02  # pulls the gain towards 1 where the skin is too dark to tell
+MOST_APART = 0.2  # 0..1: farther apart than this, pictures show different things
+FACE_FEATHER = 6.0  # pixels of a 256 crop
+CELL = 4  # pixels a side that references are averaged over before they are compared
+
+
+def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Coefficients `(b, 3, 3)` of each channel's gain over 1, x and y, by least squares, that takes `pictures
+    (b, 3, h, w)` to `wanted (b, 3, h, w)` where `weight (b, 1, h, w)` says; 0 where there is nothing to compare."""
+    plane = _plane(pictures).flatten(1)  # (3, h * w)
+    products = (plane[:, None] * plane).flatten(0, 1)
+    weighted = pictures * weight
+    residual = (wanted - pictures).clamp(-MOST_APART, MOST_APART)
+    normal = ((weighted * pictures).flatten(2) @ products.T).unflatten(-1, (3, 3))
+    ridge = RIDGE * weight.sum((1, 2, 3)).clamp_min(1)
+    normal = normal + ridge[:, None, None, None] * torch.eye(3, device=weight.device, dtype=normal.dtype)
+    return torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
+
+
+def lit(pictures: Tensor, coefficients: Tensor) -> Tensor:
+    """`pictures (b, 3, h, w)` times the gain that `light_gain` gave, within `1 +- GAIN_LIMIT`; not clamped to 0..1."""
+    gain = (coefficients @ _plane(pictures).flatten(1)).view_as(pictures)
+    return gain.clamp_(-GAIN_LIMIT, GAIN_LIMIT).add_(1).mul_(pictures)
+
+
+def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
+    """Aligned `references (b, k, 3, h, w)` in the light of `crops (b, 3, h, w)`, told where `skin (b, 1, h, w)` says.
+
+    Frames of one clip differ in exposure, and faces that turn in shade. Not in the paper.
+    """
+    count = references.shape[1]
+    cells = F.avg_pool2d(skin, CELL)
+    crops, seen = (_averaged(pictures, skin, cells) for pictures in (crops, references.flatten(0, 1)))
+    wanted, weight = (x.repeat_interleave(count, 0) for x in (crops, cells))
+    return lit(references.flatten(0, 1), light_gain(seen, wanted, weight)).clamp_(0, 1).unflatten(0, (-1, count))
+
+
+def face_oval(points: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(b, 1, size, size)` of the face without hair and neck, from landmarks `(b, 478, 2)` in crop pixels."""
+    return soft_hull(points[:, contour("face_oval_ring").to(points.device), :2], size, FACE_FEATHER)
+
+
+def _averaged(pictures: Tensor, skin: Tensor, cells: Tensor) -> Tensor:
+    """Means over the skin in each cell: what is hidden takes no part, also at its edge."""
+    skin = skin.repeat_interleave(len(pictures) // len(skin), 0)
+    weight = cells.repeat_interleave(len(pictures) // len(cells), 0).clamp_min(1e-6)
+    return F.avg_pool2d(pictures * skin, CELL) / weight
+
+
+def _plane(like: Tensor) -> Tensor:
+    """1, x and y over a picture `(3, h, w)`, x and y from -1 to 1."""
+    y, x = (torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in like.shape[-2:])
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([torch.ones_like(x), x, y])

@@ -1,0 +1,71 @@
+import torch
+
+from comfyui_mytalk.appearance.light import GAIN_LIMIT, face_oval, light_references
+from comfyui_mytalk.landmarks.align import CROP_SIZE
+
+HEIGHT, WIDTH = 48, 64
+
+
+def picture(seed: int = 0) -> torch.Tensor:
+    """Smooth skin `(1, 3, h, w)` between 0.3 and 0.7."""
+    y, x = torch.arange(HEIGHT)[:, None] / 9 + seed, torch.arange(WIDTH) / 11
+    return 0.5 + 0.2 * torch.stack([x.sin() * y.cos(), (x + y).sin(), (x - y).cos()])[None]
+
+
+def skin(hidden: slice) -> torch.Tensor:
+    shown = torch.ones(1, 1, HEIGHT, WIDTH)
+    shown[..., hidden, 16:48] = 0
+    return shown
+
+
+def light(strength: float) -> torch.Tensor:
+    """A gain for each channel, and a slope to the right."""
+    slope = torch.linspace(-strength, strength, WIDTH)
+    return 1 + strength * torch.tensor([1.0, 0.0, -1.0])[:, None, None] + slope
+
+
+def test_each_reference_gets_the_light_of_the_frame_also_where_that_is_hidden() -> None:
+    crop, shown = picture(), skin(slice(20, 48))
+    references = torch.stack([crop * light(0.1), crop * light(-0.06), crop], 1)
+    lit = light_references(references, crop, shown)
+    hidden = (shown == 0).expand_as(crop)
+    for k in range(3):
+        assert (lit[:, k] - crop)[hidden].abs().max() < 0.015
+    assert (references[:, 0] - crop)[hidden].abs().max() > 0.08
+    assert torch.equal(lit[:, 2], crop)
+
+
+def test_what_is_hidden_of_the_frame_takes_no_part() -> None:
+    crop, shown = picture(), skin(slice(21, 43))  # no multiple of the cells that are compared
+    references = torch.stack([crop * light(0.1), picture(1)], 1)
+    other = torch.where(shown == 0, 1.0, crop)
+    assert torch.equal(light_references(references, crop, shown), light_references(references, other, shown))
+
+
+def test_each_frame_has_its_own_light() -> None:
+    crops, shown = torch.cat([picture(), picture() * light(0.1)]), skin(slice(20, 48)).expand(2, -1, -1, -1)
+    references = picture()[:, None].expand(2, 2, -1, -1, -1)
+    both = light_references(references, crops, shown)
+    for i in range(2):
+        assert torch.equal(both[i], light_references(references[i : i + 1], crops[i : i + 1], shown[:1])[0])
+    assert (both[1, 0] - crops[1]).abs().max() < 0.025 and (both[0, 0] - crops[0]).abs().max() < 1e-6
+
+
+def test_nothing_seen_changes_nothing_and_gains_are_bounded() -> None:
+    crop, references = picture(), 0.5 * picture()[:, None]
+    assert torch.equal(light_references(references, crop, torch.zeros(1, 1, HEIGHT, WIDTH)), references)
+    lit = light_references(references, torch.ones_like(crop), torch.ones(1, 1, HEIGHT, WIDTH))
+    assert (lit <= references * (1 + GAIN_LIMIT) + 1e-6).all() and (lit > 1.1 * references).all()
+
+
+def test_the_face_ends_at_its_oval() -> None:
+    from comfyui_mytalk.landmarks.canonical import canonical_face
+
+    face = torch.zeros(1, 478, 2)
+    face[0, :468] = canonical_face()[:468, :2] * torch.tensor([9.0, -9.0]) + CROP_SIZE / 2
+    face[0, 468:] = CROP_SIZE / 2
+    mask = face_oval(face)[0, 0]
+    chin, top = face[0, 152], face[0, 10]
+    at = lambda x, y: float(mask[int(y), int(x)])  # noqa: E731
+    assert at(chin[0], chin[1] - 12) == 1 and at(chin[0], chin[1] + 3) == 0
+    assert at(top[0], top[1] + 12) == 1 and at(top[0], top[1] - 3) == 0

@@ -29,6 +29,7 @@ LEAST_OPENING = 0.05  # cm
 JAW = ("chin", "jaw", "perioral")
 JAW_SHARE = 0.5
 BASE_OPENING = 0.85  # quantile of the clip's openings: its mouth has an inside to keep teeth in
+UNUSUAL = 0.04  # of the crop's side: a base face this far from the clip's median is as bad as another mouth altogether
 EXCLUDED = 1e6  # noise of a picture that may not be used
 BATCH = 64  # frames whose equations are solved at once, and pictures moved at once
 
@@ -45,8 +46,8 @@ class PictureRegression:
     @classmethod
     def of(cls, crops: Tensor, points: Tensor) -> PictureRegression:
         """From crops `(m, 3, s, s)` uint8 and their landmarks `(m, 478, 2)` in crop pixels; one is enough."""
-        size, opening = crops.shape[-1], mouth_opening(points)
-        base = points[(opening - opening.quantile(BASE_OPENING)).abs().argmin()]
+        size = crops.shape[-1]
+        base = points[_base(points, size)]
         moved = []
         for picture, own in zip(crops.split(BATCH // 8), points.split(BATCH // 8), strict=True):
             aligned = align_references(picture[:, None].float() / 255, own[:, None], base.expand(len(own), -1, -1))
@@ -77,6 +78,18 @@ class PictureRegression:
         """The weighted sums `(b, 3, s, s)` float 0..1 of the pictures, on the base face; `weights (b, m)`."""
         mixed = weights @ self.pictures.flatten(1).to(weights.dtype)
         return mixed.div_(255).clamp_(0, 1).unflatten(1, self.pictures.shape[1:])
+
+
+def _base(points: Tensor, size: int) -> int:
+    """Which of the faces `(m, 478, 2)` all pictures are moved onto: with an open mouth, in a pose like most others.
+
+    A head that is turned away hides a cheek, which no picture would then have.
+    """
+    opening = mouth_opening(points)
+    low, wanted, high = opening.quantile(opening.new_tensor([0.05, BASE_OPENING, 0.95]))
+    mouth = (opening - wanted).abs() / (high - low).clamp_min(1.0)
+    unusual = (points - points.median(0).values).norm(dim=-1).mean(1) / (UNUSUAL * size)
+    return int((mouth + unusual).argmin())
 
 
 def _describe(points: Tensor, size: int) -> tuple[Tensor, Tensor]:

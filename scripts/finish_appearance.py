@@ -24,6 +24,7 @@ LIMITS = {
     "bound": "how far pictures may go beyond what their references show",
     "hold": "how far their broad look may stray from the regression",
     "reach": "by how many pixels references may be moved",
+    "teeth": "what is finer than so many pixels is the nearest mouth's, between the lips",
 }
 
 

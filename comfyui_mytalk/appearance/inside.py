@@ -1,10 +1,10 @@
-"""The inside of a mouth that a clip never shows: a still whose lips are closed has only their seam to stretch.
+"""The inside of a mouth that a clip never shows.
 
     b batch   k references   h w window of the crop in pixels
 
-Where the wanted mouth is open and all of the clip's are nearly shut, references get a plain mouth drawn between the
-lips: dark, with upper teeth and some tongue, in the light of the face, grey in a grey picture. The network paints from
-that. Not in the paper.
+A still whose lips are closed has only their seam to stretch. Where the wanted mouth is open and all of the clip's
+are nearly shut, references get a plain mouth drawn between the lips: dark, with upper teeth and some tongue, in the
+light of the face, grey in a grey picture. The network paints from that. Not in the paper.
 """
 
 from __future__ import annotations

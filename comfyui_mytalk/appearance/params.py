@@ -31,6 +31,7 @@ class AppearanceParams:
     detail: float = 0.0  # with `regression`: what is finer than so many pixels (sigma) is the nearest mouth's, as it is
     detail_choice: bool = False  # with `detail`: of which of the mouths shown, is chosen for every pixel
     sharpen: float = 0.0  # with `detail`: how much stronger it is laid on, since blends of pictures are soft
+    teeth: float = 0.0  # with `regression`: the same between the lips, where it is the nearest mouth's; 0: as elsewhere
     bound: float = 0.0  # how far, 0..1, pictures may go beyond what the references show at the same place; 0: anywhere
     hold: float = 0.0  # with `regression`: how far, 0..1, what is not fine detail may stray from it; 0: anywhere
     refine: bool = False  # references moved a little further by the network, and colour added on top of the blend
@@ -68,6 +69,7 @@ PRESETS: dict[str, AppearanceParams] = {
         hold=0.05,
         refine=True,
         reach=2.0,
+        teeth=4.0,
         window=(96, 256, 32, 224),
     ),
 }

@@ -16,6 +16,7 @@ from .light import face_oval, light_references
 from .mask import dilate
 from .model import AppearanceModel
 from .params import AppearanceParams
+from .teeth import show_teeth
 from .warp import align_references
 
 RING = 8  # pixels around the mask that references show too, so that the network can compare their colours
@@ -62,6 +63,21 @@ def model_inputs(
     return Inputs((crops * (1 - mask))[window], drawing[window], shown)
 
 
+def finish_mouth(
+    p: AppearanceParams, picture: Tensor, shown: Tensor, points: Tensor, references: References, size: int
+) -> Tensor:
+    """The network's `picture (b, 3, h, w)` with what references know better: teeth, and the inside that was drawn.
+
+    `shown (b, k, 3, h, w)` are the `references` as the network saw them, `points (b, 478, 2)` in crop pixels.
+    """
+    if not p.aligned:
+        return picture
+    corner = (0, 0) if p.window is None else (p.window[0], p.window[2])
+    if p.teeth:
+        picture = show_teeth(picture, shown[:, 1:], references.points[:, 1:], points, corner, size, p.teeth).clamp(0, 1)
+    return keep_drawn(picture, shown, references.openings, points, corner, size)
+
+
 def window_mask(p: AppearanceParams, mask: Tensor) -> Tensor:
     """The mask `(b, 1, s, s)` limited to what the network sees, falling softly to 0 at the window's border."""
     size = mask.shape[-1]
@@ -88,10 +104,8 @@ def render_crops(
     size = crops.shape[-1]
     drawing = render_landmarks(points, size) if drawing is None else drawing
     inputs = model_inputs(model.params, crops, drawing, points, mask, references)
-    picture = model(*inputs)
+    picture = finish_mouth(model.params, model(*inputs), inputs.references, points, references, size)
     top, bottom, left, right = model.params.window or (0, size, 0, size)
-    if model.params.aligned:
-        picture = keep_drawn(picture, inputs.references, references.openings, points, (top, left), size)
     if model.params.window is None:
         return picture
     out = crops.clone()

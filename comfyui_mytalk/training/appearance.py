@@ -75,6 +75,7 @@ def design(params: AppearanceParams, references: str) -> AppearanceParams:
         detail_choice=params.detail_choice and references == "regression",
         sharpen=params.sharpen * (references == "regression"),
         hold=params.hold * (references == "regression"),
+        teeth=params.teeth * (references == "regression"),
         aligned=references in ("regression", "aligned"),
         masked_references=references != "single-full",
     )

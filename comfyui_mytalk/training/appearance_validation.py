@@ -18,6 +18,7 @@ from torch import Tensor
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..appearance.references import choose_references
+from ..appearance.render import References, finish_mouth
 from ..evaluation.pictures import psnr, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample, nearest
 from .clips import PreparedClip
@@ -104,9 +105,16 @@ def mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
 
 
 def network(model: AppearanceModel) -> Method:
-    """The model as a method to score."""
+    """What is painted with the model, as a method to score."""
     device = next(model.parameters()).device
-    return lambda raw, sample: model(*sample.to(device).inputs).cpu()
+
+    def method(raw: RawSample, sample: Sample) -> Tensor:
+        picture, size = model(*sample.to(device).inputs).cpu(), raw.crop.shape[-1]
+        told = (raw.images, raw.reference_points, raw.reference_masks, raw.openings)
+        references = References(*(tensor[None] for tensor in told))
+        return finish_mouth(model.params, picture, sample.inputs.references, raw.points[None], references, size)
+
+    return method
 
 
 def middle_reference(raw: RawSample, sample: Sample) -> Tensor:
@@ -127,11 +135,10 @@ def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, co
     """Picture for the eye: target, masked input, middle aligned reference, output; one column per clip."""
     samples = validation_samples(clips, model.params, 1)
     samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(columns, len(samples))).astype(int)]
-    device = next(model.parameters()).device
-    strips = []
+    paint, strips = network(model), []
     for _, raw in samples:
         sample = make_sample(model.params, [raw])
-        out = model(*sample.to(device).inputs).cpu() * sample.mask + sample.target * (1 - sample.mask)
+        out = paint(raw, sample) * sample.mask + sample.target * (1 - sample.mask)
         strips.append(torch.cat([sample.target, sample.inputs.masked, middle_reference(raw, sample), out], 2)[0])
     sheet = (torch.cat(strips, 2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

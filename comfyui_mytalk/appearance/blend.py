@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import apply_transform, invert, sample_affine
-from .light import light_gain, lit
+from .light import in_frame, light_gain, lit
 from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
@@ -29,7 +29,7 @@ def match_colour(generated: Tensor, source: Tensor, mask: Tensor, face: Tensor) 
     The gain is that of `light.py`. Identical pictures stay identical. Values are not clamped.
     """
     size = source.shape[-1]
-    ring = _ring(_shrink(mask, size)) * _shrink(face, size)
+    ring = _ring(_shrink(mask, size)) * _shrink(face, size) * in_frame(source)
     return lit(generated, light_gain(_shrink(generated, size), source, ring))
 
 

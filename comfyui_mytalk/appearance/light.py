@@ -47,23 +47,22 @@ def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
 
     Frames of one clip differ in exposure, and faces that turn in shade. Not in the paper.
     """
-    count = references.shape[1]
-    cells = F.avg_pool2d(skin, CELL)
-    crops, seen = (_averaged(pictures, skin, cells) for pictures in (crops, references.flatten(0, 1)))
-    wanted, weight = (x.repeat_interleave(count, 0) for x in (crops, cells))
-    return lit(references.flatten(0, 1), light_gain(seen, wanted, weight)).clamp_(0, 1).unflatten(0, (-1, count))
+    count, references = references.shape[1], references.flatten(0, 1)
+    crops, skin = (x.repeat_interleave(count, 0) for x in (crops, skin))
+    skin = skin * in_frame(crops) * in_frame(references)
+    cells = F.avg_pool2d(skin, CELL)  # what is hidden takes no part, also in cells that are hidden in part
+    seen, wanted = (F.avg_pool2d(x * skin, CELL) / cells.clamp_min(1e-6) for x in (references, crops))
+    return lit(references, light_gain(seen, wanted, cells)).clamp_(0, 1).unflatten(0, (-1, count))
+
+
+def in_frame(crops: Tensor) -> Tensor:
+    """1 where `crops (b, 3, h, w)` show something `(b, 1, h, w)`: beyond the border of the frame they are black."""
+    return (crops.amax(1, keepdim=True) > 0).to(crops.dtype)
 
 
 def face_oval(points: Tensor, size: int = CROP_SIZE) -> Tensor:
     """Soft mask `(b, 1, size, size)` of the face without hair and neck, from landmarks `(b, 478, 2)` in crop pixels."""
     return soft_hull(points[:, contour("face_oval_ring").to(points.device), :2], size, FACE_FEATHER)
-
-
-def _averaged(pictures: Tensor, skin: Tensor, cells: Tensor) -> Tensor:
-    """Means over the skin in each cell: what is hidden takes no part, also at its edge."""
-    skin = skin.repeat_interleave(len(pictures) // len(skin), 0)
-    weight = cells.repeat_interleave(len(pictures) // len(cells), 0).clamp_min(1e-6)
-    return F.avg_pool2d(pictures * skin, CELL) / weight
 
 
 def _plane(like: Tensor) -> Tensor:

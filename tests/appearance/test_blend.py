@@ -141,6 +141,14 @@ def test_a_collar_that_moved_does_not_change_the_faces_colour() -> None:
     assert (led_astray - source)[inside].abs().max() > 0.05
 
 
+def test_beyond_the_frame_no_colours_are_compared() -> None:
+    source = 0.4 + 0.3 * smooth_frame(SIZE, SIZE)
+    generated = 0.9 * source
+    source[..., 44:, :] = 0  # the crop reaches beyond the frame
+    matched = match_colour(generated, source, disc(), EVERYWHERE)
+    assert (matched - generated / 0.9)[..., 16:40, 16:48].abs().max() < 0.01
+
+
 def test_without_a_face_at_the_edge_colours_stay() -> None:
     picture = noise(1, 3, SIZE, SIZE)
     assert torch.equal(match_colour(picture, 0.5 * picture, disc(), 0 * EVERYWHERE), picture)

@@ -42,6 +42,19 @@ def test_what_is_hidden_of_the_frame_takes_no_part() -> None:
     assert torch.equal(light_references(references, crop, shown), light_references(references, other, shown))
 
 
+def test_what_lies_beyond_the_frame_takes_no_part() -> None:
+    """Crops are black there, those of frames in which the face is at the border."""
+    crop, shown = picture(), skin(slice(20, 48))
+    beyond = torch.ones(1, 1, HEIGHT, WIDTH)
+    beyond[..., 50:] = 0
+    references = torch.stack([crop * light(0.1), crop * light(0.1) * beyond], 1)
+    for target in (crop, crop * beyond):
+        lit = light_references(references, target, shown)
+        seen = (beyond > 0).expand_as(crop)
+        assert (lit[:, 0] - crop)[seen].abs().max() < 0.03
+        assert (lit[:, 1] - crop)[seen].abs().max() < 0.03
+
+
 def test_each_frame_has_its_own_light() -> None:
     crops, shown = torch.cat([picture(), picture() * light(0.1)]), skin(slice(20, 48)).expand(2, -1, -1, -1)
     references = picture()[:, None].expand(2, 2, -1, -1, -1)

@@ -8,6 +8,8 @@ regression gives it, and a network that is trained on errors. A mouth that is be
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..landmarks.align import CROP_SIZE
@@ -33,6 +35,16 @@ def show_teeth(
     own, wanted = (reference_features(x, size) for x in (points.flatten(0, 1), target))
     apart = (own.unflatten(0, points.shape[:2]) - wanted[:, None]).norm(dim=2).clamp_min(SAME)
     share = (-NEAREST * apart.log()).softmax(1)[:, :, None, None, None]
-    missing = ((share * mouths).sum(1) - picture).float()
-    inside = blur(between(*inner_lips(target, corner, picture.shape[-2:]))[:, None], EDGE * size / CROP_SIZE)
-    return picture + (inside * (missing - blur(missing, sigma))).to(picture.dtype)
+    lips, edge = inner_lips(target, corner, picture.shape[-2:]), EDGE * size / CROP_SIZE
+    box = _box(between(*lips), math.ceil(3 * sigma) + math.ceil(3 * edge))
+    inside = blur(between(*lips)[:, None][box], edge)
+    missing = ((share * mouths[(slice(None), *box)]).sum(1) - picture[box]).float()
+    made = picture.clone()
+    made[box] += (inside * (missing - blur(missing, sigma))).to(picture.dtype)
+    return made
+
+
+def _box(inside: Tensor, margin: int) -> tuple[slice, ...]:
+    """Index of the rows and columns of pictures `(b, c, h, w)` around what is `inside (b, h, w)`."""
+    found = [inside.amax(axes).nonzero()[:, 0].tolist() or [0] for axes in ((0, 2), (0, 1))]
+    return (slice(None), slice(None), *(slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in found))

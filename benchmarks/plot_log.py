@@ -24,11 +24,11 @@ def panel(points: list[tuple[int, float]], name: str, last: int) -> Image.Image:
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     values = [value for _, value in points] or [0.0]
-    low, high = min(0.0, *values), max(values) or 1.0
+    low, high = min(values), max(values)
     for value in (low, (low + high) / 2, high):
         y = HEIGHT - MARGIN - (value - low) / (high - low or 1) * (HEIGHT - 2 * MARGIN)
         draw.line([(MARGIN, y), (WIDTH - 8, y)], fill="#dddddd")
-        draw.text((2, y - 6), f"{value:.2f}", "black")
+        draw.text((2, y - 6), f"{value:.4g}", "black")
     spots = [
         (
             MARGIN + step / last * (WIDTH - MARGIN - 8),

@@ -78,7 +78,9 @@ class WithoutNetwork(nn.Module):
 
     def __init__(self, warp: bool, regression: bool = False) -> None:
         super().__init__()
-        self.params = AppearanceParams(references=1, aligned=warp, masked_references=False, regression=regression)
+        self.params = AppearanceParams(
+            references=1, aligned=warp, masked_references=False, relight=regression, regression=regression
+        )
         self.register_parameter("nothing", nn.Parameter(torch.zeros(()), requires_grad=False))
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -111,6 +111,7 @@ def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
     bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 4)
     references = bank.gather(pipeline.reference_schedule(bank, spoken, place, model.params))
     painted = pipeline.paint_crops(model, frames, place, spoken.points, references)
+    assert torch.equal(painted.face, place.face(256))
     share = place.least_light(spoken.points, 256)
     assert (painted.crops >= share * painted.source).all() and (share[painted.mask > 0.1] > 0.5).any()
     assert (painted.crops < 0.5 * painted.source).any()  # random weights paint dark spots, but not there

@@ -57,17 +57,18 @@ def score(found: list[Case], changes: dict[str, float]) -> dict[str, float]:
     kept = {name: getattr(regression, name) for name in changes}
     for name, value in changes.items():
         setattr(regression, name, value)
-    rows, anew = [], bool(changes.keys() & {"BASE_OPENING", "JAW_SHARE"})  # what the bank was made with
+    banks = {case.view.clip.path: case for case in found} if changes.keys() & {"BASE_OPENING", "JAW_SHARE"} else {}
+    for case in banks.values():  # made with these constants
+        case.view.know(case.known)
+    rows = []
     for case in found:
         view = case.view
-        if anew:
-            view.know(case.known)
         raw = view.raw(case.frame, view.bank[:2].tolist(), case.known)
         sample = make_sample(PRESETS["small"], [raw])
         rows.append((view.clip, mouth_scores(sample.inputs.references[:, 0], sample)))
     for name, value in kept.items():
         setattr(regression, name, value)
-    for case in found if anew else []:
+    for case in banks.values():
         case.view.know(case.known)
     return corpus_mean(per_corpus(rows))
 

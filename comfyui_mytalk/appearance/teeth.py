@@ -35,9 +35,9 @@ def show_teeth(
     own, wanted = (reference_features(x, size) for x in (points.flatten(0, 1), target))
     apart = (own.unflatten(0, points.shape[:2]) - wanted[:, None]).norm(dim=2).clamp_min(SAME)
     share = (-NEAREST * apart.log()).softmax(1)[:, :, None, None, None]
-    lips, edge = inner_lips(target, corner, picture.shape[-2:]), EDGE * size / CROP_SIZE
-    box = _box(between(*lips), math.ceil(3 * sigma) + math.ceil(3 * edge))
-    inside = blur(between(*lips)[:, None][box], edge)
+    inside, edge = between(*inner_lips(target, corner, picture.shape[-2:])), EDGE * size / CROP_SIZE
+    box = _box(inside, math.ceil(3 * sigma) + math.ceil(3 * edge))
+    inside = blur(inside[:, None][box], edge)
     missing = ((share * mouths[(slice(None), *box)]).sum(1) - picture[box]).float()
     made = picture.clone()
     made[box] += (inside * (missing - blur(missing, sigma))).to(picture.dtype)

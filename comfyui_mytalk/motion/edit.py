@@ -23,6 +23,7 @@ from ..landmarks.sets import landmark_set
 from ..speech.audio import SPEECH_RATE
 from ..speech.features import normalise_loudness
 from .identity import TOKENS, resting_frames
+from .turning import turn_effect
 
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
@@ -90,22 +91,30 @@ def edit_motion(
     gated = edit.gate > 0 and speech is not None
     if not gated and (edit.strength, edit.smoothing, edit.blend) == (1, 0, 1):
         return spoken
-    shown, lower = source if style is None else style, lower_face(spoken)
-    rest = torch.lerp(resting_mouth(spoken), resting_mouth(shown), manner(shown).talks)
+    shown, effect = source if style is None else style, turn_effect(source)
+    lower = lower_face(spoken) - effect
+    rest = torch.lerp(_at_rest(spoken, lower), resting_mouth(shown), manner(shown).talks)
     share = torch.full((len(spoken),), edit.strength)
     if gated:
         active = speech_activity(speech, spoken.times - spoken.times[0], edit.threshold)
         share = share * (1 - edit.gate * (1 - active))
     changed = rest + share[:, None, None] * (lower - rest)
     changed = smooth_motion(changed, spoken, edit.smoothing)
-    changed = torch.lerp(lower_face(source), changed, edit.blend)
-    flat = part_lips(changed[..., :2])
-    return with_lower_face(spoken, torch.cat([flat, lower[..., 2:]], -1))
+    changed = torch.lerp(lower_face(source) - effect, changed, edit.blend)
+    changed = torch.cat([changed[..., :2], lower[..., 2:]], -1) + effect
+    changed[..., :2] = part_lips(changed[..., :2])
+    return with_lower_face(spoken, changed)
 
 
 def resting_mouth(track: FaceTrack) -> Tensor:
-    """The lower face `(180, 3)` of the frames in which the mouth is the most closed and the most still."""
-    lower = lower_face(track)
+    """The lower face `(180, 3)` of the frames in which the mouth is the most closed and the most still.
+
+    As it looks where the head is turned as it is on average.
+    """
+    return _at_rest(track, lower_face(track) - turn_effect(track))
+
+
+def _at_rest(track: FaceTrack, lower: Tensor) -> Tensor:
     return lower[resting_frames(to_canonical(track.points, track.pose), track.usable, TOKENS)].mean(0)
 
 
@@ -180,7 +189,9 @@ class Manner(NamedTuple):
 
 def manner(track: FaceTrack) -> Manner:
     """What a clip shows of its person's manner; raises InputError when no frame is usable."""
-    return manner_of(to_canonical(track.points, track.pose), track.usable)
+    canonical = to_canonical(track.points, track.pose)
+    canonical[:, landmark_set("generated")] -= turn_effect(track)
+    return manner_of(canonical, track.usable)
 
 
 def manner_of(canonical: Tensor, usable: Tensor) -> Manner:

@@ -22,6 +22,7 @@ from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips
 from .model import MotionModel
 from .params import FPS
+from .turning import turn_effect
 from .windows import cut_windows, fuse_windows, in_batches, window_starts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
-DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head's turn, not the old mouth
+DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head, not the old mouth
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def speak(
     """
     options = options or MotionOptions()
     pose, usable, times = track.pose, track.usable, track.times - track.times[0]
-    canonical = to_canonical(track.points, pose)
+    canonical, effect = to_canonical(track.points, pose), turn_effect(track)
     features = fit_length(features, times)
     lower, upper = landmark_set("generated"), landmark_set("prefix")
     person = manner(track if style is None else style)
@@ -220,10 +221,11 @@ def speak(
     if options.match_range:
         motion = match_manner(motion, person, options.strength)
     motion = resample(motion, grid, times)
-    depth = canonical[usable][:, lower, 2]
+    depth = (canonical[:, lower] - effect)[usable][..., 2]
     depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)
     spoken = canonical[usable]
-    spoken[:, lower] = torch.cat([motion[usable], depth[..., None]], -1)
+    spoken[:, lower] = torch.cat([motion[usable], depth[..., None]], -1) + effect[usable]
+    spoken[:, lower, :2] = part_lips(spoken[:, lower, :2])
     points = track.points.clone()
     points[usable.nonzero(), lower] = from_canonical(spoken, pose[usable])[:, lower].to(points)
     return track.replace(points=points)

@@ -109,9 +109,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", help="folder of prepared clips")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--split", default="train")
     args = parser.parse_args()
     recogniser, found = Recogniser(), {}
-    for clip in tqdm([clip for clip in read_clips(args.clips, "train") if clip.corpus not in NOT_ENGLISH]):
+    for clip in tqdm([clip for clip in read_clips(args.clips, args.split) if clip.corpus not in NOT_ENGLISH]):
         found[clip.path.stem] = labels(recogniser, clip)
     args.output.write_text(json.dumps(found))
     known = torch.tensor([label for track in found.values() for label in track if label != IGNORED])

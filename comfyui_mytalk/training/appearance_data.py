@@ -22,7 +22,8 @@ from ..appearance.render import Inputs, References, model_inputs, window_mask
 from ..landmarks.align import apply_transform, invert
 from ..landmarks.canonical import mouth_opening
 from ..landmarks.drawing import render_landmarks
-from ..landmarks.sets import landmark_set, mirror_index
+from ..landmarks.sets import landmark_set
+from .augment_faces import colour_jitter, mirror, reshape_face
 from .clips import PreparedClip
 from .loop import step_rng
 
@@ -186,39 +187,7 @@ class SampleStream(IterableDataset):
         frame = int(rng.choice(view.frames))
         raw = draw_raw(view, frame, self.params, rng)
         raw = mirror(raw) if rng.random() < 0.5 else raw
-        return colour_jitter(raw, rng)
-
-
-def mirror(raw: RawSample) -> RawSample:
-    """Flip left and right, pictures and landmarks alike."""
-    size = raw.crop.shape[-1]
-
-    def flip_points(points: Tensor) -> Tensor:
-        flipped = points[..., mirror_index(), :].clone()
-        flipped[..., 0] = size - flipped[..., 0]
-        return flipped
-
-    pictures = {name: getattr(raw, name).flip(-1) for name in ("crop", "mask", "images", "reference_masks")}
-    points = {name: flip_points(getattr(raw, name)) for name in ("points", "reference_points")}
-    return RawSample(**pictures, **points, openings=raw.openings)
-
-
-def colour_jitter(raw: RawSample, rng: np.random.Generator) -> RawSample:
-    """Gamma, gain and channel balance for the clip, and a little of it between target and each reference."""
-
-    def change(picture: Tensor, strength: float) -> Tensor:
-        gamma = float(np.exp(rng.normal(0, 0.25 * strength)))
-        gain = torch.from_numpy(np.exp(rng.normal(0, 0.12 * strength, (3, 1, 1)))).float()
-        return (picture.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
-
-    state = rng.bit_generator.state
-    raw.crop = change(raw.crop, 1.0)
-    shared = []
-    for image in raw.images:
-        rng.bit_generator.state = state  # the clip's own change, the same for all its frames
-        shared.append(change(image, 1.0))
-    raw.images = torch.stack([change(image, 0.15) for image in shared])
-    return raw
+        return colour_jitter(reshape_face(raw, rng), rng)
 
 
 def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Generator | None = None) -> Sample:

@@ -28,7 +28,6 @@ from comfyui_mytalk.training.appearance_data import (
     draw_raw,
     draw_references,
     make_sample,
-    mirror,
 )
 from comfyui_mytalk.training.appearance_losses import fidelity_loss, structure_loss, texture_loss
 from comfyui_mytalk.training.appearance_validation import validation_samples
@@ -233,14 +232,6 @@ def test_fidelity_is_psnr_of_what_is_coarse(data):
     assert fidelity_loss(sample.target + grain, sample) < fidelity_loss(sample.target + 0.05, sample)
     outside = sample.target + (1 - sample.mask * sample.mouth.amax())  # blurring lets a little of it in at the border
     assert fidelity_loss(outside, sample) < fidelity_loss(sample.target + 1, sample)
-
-
-def test_mirror_is_its_own_inverse(data):
-    raw = ClipView(read_clips(data, "train")[0]).raw(3, [12, 20, 30])
-    back = mirror(mirror(raw))
-    assert torch.equal(back.crop, raw.crop)
-    torch.testing.assert_close(back.points, raw.points, atol=1e-4, rtol=0)
-    assert not torch.equal(mirror(raw).points, raw.points)
 
 
 def test_the_stream_depends_on_seed_and_step_alone(data):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .appearance.bank import ReferenceBank, Schedule
 from .appearance.blend import match_colour, paste_into
+from .appearance.covered import covered_pictures
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
 from .appearance.light import face_oval
 from .appearance.mask import (
@@ -133,8 +134,8 @@ def select_references(
     """Cut `count` references from the clip: a bank of many mouths to retrieve from, or few `fixed` ones.
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
-    are kept, so that blurred ones can be dropped. Raises InputError when no frame is usable. Frames whose mouth
-    something `hidden (f,)` are left out, unless that is all of them.
+    are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
+    no frame is usable. Frames whose mouth something `hidden (f,)` are left out, unless that is all of them.
     """
     allowed = track.usable if hidden is None or not (track.usable & ~hidden).any() else track.usable & ~hidden
     shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
@@ -146,7 +147,8 @@ def select_references(
         wanted = choose_references(shape, even, allowed, looked, yaw).unique()
     sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
     crops, *full = cut_sizes(source, place, wanted, sizes, progress)
-    sharp, usable = sharpness(crops), allowed[wanted]
+    covered = covered_pictures(crops, points[wanted], place.pose.rotation[wanted], track.times[wanted])
+    sharp, usable = sharpness(crops), allowed[wanted] & ~covered
     if fixed:
         keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
     else:

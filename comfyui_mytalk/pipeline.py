@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .appearance.bank import ReferenceBank, Schedule
+from .appearance.bank import ReferenceBank, Schedule, joined
 from .appearance.blend import match_colour, paste_into
 from .appearance.covered import covered_pictures
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
@@ -135,8 +135,13 @@ def select_references(
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
     are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
-    no frame is usable. Frames whose mouth something `hidden (f,)` are left out, unless that is all of them.
+    no frame is usable. Frames whose mouth something `hidden (f,)` are left out, unless that is all of them. Of several
+    people in a film with cuts, `count` are cut for each.
     """
+    if track.people is not None and (people := list(track.each_person())):
+        banks = [select_references(source, one, place, count, fixed, progress, hidden) for one, _ in people]
+        names = [int(track.people[own][0]) for _, own in people]
+        return joined(banks, names)
     allowed = track.usable if hidden is None or not (track.usable & ~hidden).any() else track.usable & ~hidden
     shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
     points, even = place.crop_points(track.points), torch.ones(len(shape))
@@ -237,7 +242,15 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p
 
     Chosen on the whole clip's landmarks, so the result does not depend on how frames are chunked.
     """
-    return bank.schedule(place.crop_points(track.points), p)
+    return bank.schedule(place.crop_points(track.points), p, _people(bank, track, place))
+
+
+def _people(bank: ReferenceBank, track: FaceTrack, place: Geometry) -> Tensor | None:
+    """Whom each frame `(f,)` shows, where the bank is of several people and of this very clip."""
+    if bank.people is None or track.people is None or int(bank.frames.max()) >= len(track):
+        return None
+    own = place[bank.frames].crop_points(place.points[bank.frames])
+    return track.people if torch.equal(own, bank.points) else None
 
 
 class Painted(NamedTuple):

@@ -193,8 +193,9 @@ def show_references(
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
     """The track of the output's timeline: rows `index (f,)` of the source's, shown at `times (f,)`."""
-    filled = None if track.filled is None else track.filled[index]
-    return track.replace(points=track.points[index], found=track.found[index], times=times, filled=filled)
+    filled, people = (None if rows is None else rows[index] for rows in (track.filled, track.people))
+    points, found = track.points[index], track.found[index]
+    return track.replace(points=points, found=found, times=times, filled=filled, people=people)
 
 
 def speak_track(

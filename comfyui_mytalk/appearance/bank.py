@@ -41,24 +41,28 @@ class ReferenceBank:
     shape: Tensor  # (m, 3) cm
     frames: Tensor  # (m,) where they came from
     full: Tensor | None = None  # (m, 3, F, F) uint8: the crops at the film's own resolution, where that is higher
+    people: Tensor | None = None  # (m,) int: who is shown, where it is not the same person everywhere
 
     @cached_property
     def regression(self) -> PictureRegression:
         found = PictureRegression.of(self.crops, self.points)
         return replace(found, pictures=found.pictures.float())  # once, not for every few frames
 
-    def schedule(self, points: Tensor, p: AppearanceParams) -> Schedule:
+    def schedule(self, points: Tensor, p: AppearanceParams, people: Tensor | None = None) -> Schedule:
         """References for faces with landmarks `points (f, 478, 2)` in crop pixels, as the network of `p` learnt them.
 
-        Give it the whole clip at once: which pictures are near is decided on a path that switches rarely.
+        Give it the whole clip at once: which pictures are near is decided on a path that switches rarely. With
+        `people (f,)` none shows somebody else.
         """
-        count = p.references - p.regression
+        count, same = p.references - p.regression, None if people is None else people[:, None] == self.people
+        if same is not None:
+            same = same | ~same.any(1, keepdim=True)  # frames without a face, of nobody whom the bank knows
         if len(self.frames) > count > 0:
-            found = retrieve_references(reference_features(self.points), reference_features(points), count)
+            found = retrieve_references(reference_features(self.points), reference_features(points), count, usable=same)
         else:
             found = torch.arange(count).clamp(max=len(self.frames) - 1).expand(len(points), -1)
         if p.regression:  # nearest first
-            return Schedule(found, self.regression.weights(points))
+            return Schedule(found, self.regression.weights(points, same))
         return Schedule(found.gather(1, self.shape[:, 0][found].argsort(dim=1, stable=True)))
 
     @property
@@ -84,5 +88,20 @@ class ReferenceBank:
             images = torch.cat([self.regression.picture(share)[:, None], images], 1)
             points = torch.cat([self.regression.base.expand(len(index), 1, -1, -1), points], 1)
         regions = lip_region(points.flatten(0, 1), self.crops.shape[-1]).unflatten(0, points.shape[:2])
-        openings = torch.stack(mouth_opening(self.points).aminmax())
-        return References(images, points, regions, openings.expand(len(index), -1))
+        return References(images, points, regions, self._openings(index[:, 0]))
+
+    def _openings(self, nearest: Tensor) -> Tensor:
+        """The least and the widest opening, pixels, of all pictures of the person whom each of `nearest (b,)` shows."""
+        opening, people = mouth_opening(self.points), self.people
+        if people is None:
+            return torch.stack(opening.aminmax()).expand(len(nearest), -1)
+        return torch.stack([torch.stack(opening[people == who].aminmax()) for who in people[nearest].tolist()])
+
+
+def joined(banks: list[ReferenceBank], people: list[int]) -> ReferenceBank:
+    """One bank of several people's, `people` naming each; without any larger crops unless all have them."""
+    whole = [torch.cat([getattr(bank, name) for bank in banks]) for name in ("crops", "points", "shape", "frames")]
+    sizes = {None if bank.full is None else bank.full.shape[-1] for bank in banks}
+    full = torch.cat([bank.full for bank in banks]) if len(sizes) == 1 and None not in sizes else None
+    shown = torch.cat([torch.full((len(bank.frames),), who) for bank, who in zip(banks, people, strict=True)])
+    return ReferenceBank(*whole, full, shown)

@@ -22,6 +22,7 @@ BANK = 64  # pictures of the person that are kept to paint from
 KEEP = 0.8  # share of the frames that are sharp enough for it
 OPENING_QUANTILES = (0.05, 0.95)
 MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
+EXCLUDED = 1e6  # cm^2: more than anything else can cost
 NEAR = 0.07  # cm: references whose lips lie closer than this show the same mouth
 RINGS = ("lips_outer", "lips_outer_mid", "lips_inner_mid", "lips_inner", "lips_inner")  # the opening counts twice
 
@@ -98,17 +99,22 @@ def reference_bank(
     return frames[chosen].sort().values
 
 
-def retrieve_references(bank: Tensor, wanted: Tensor, count: int = 3, smooth: float = 0.03) -> Tensor:
+def retrieve_references(
+    bank: Tensor, wanted: Tensor, count: int = 3, smooth: float = 0.03, usable: Tensor | None = None
+) -> Tensor:
     """For every frame the `count` bank entries `(f, count)` nearest in mouth shape, switching rarely.
 
     `bank (m, c)` and `wanted (f, c)` are `reference_features` (or any features in centimetres). The first
     slot is the path of least squared distance plus `smooth` (cm^2) per switch; each further slot the same among
-    entries that show another mouth than the slots before it. Give it the whole clip at once.
+    entries that show another mouth than the slots before it. `usable (f, m)` bool leaves entries out. Give it the whole
+    clip at once.
     """
     apart = torch.cdist(bank.double(), bank.double())
     similar = (1 - apart / NEAR).clamp_min(0)
     similar.fill_diagonal_(100.0)
     cost = torch.cdist(wanted.double(), bank.double()).square()
+    if usable is not None:
+        cost = cost.masked_fill(~usable, EXCLUDED)
     slots = []
     for _ in range(count):
         slots.append(_smooth_path(cost, smooth))

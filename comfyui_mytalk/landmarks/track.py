@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from .align import crop_transform
 from .canonical import Pose, fit_pose
+from .people import SAME, tell_apart
 from .sets import POINTS
 from .tracker import Face, FaceLandmarker, Tracker, load_face_landmarker
 
@@ -32,7 +33,8 @@ class FaceTrack:
     """Landmarks of one face, one row per frame of the video.
 
     points `(f, 478, 3)` pixels, found `(f,)` bool, times `(f,)` float64 seconds, size `(height, width)` pixels.
-    Where the face was not found, `points` are interpolated (`filled`) or held from the nearest found frame.
+    Where the face was not found, `points` are interpolated (`filled`) or held from the nearest found frame. `people
+    (f,)` int says whose face it is, where cuts show several; None is one person.
     """
 
     points: Tensor
@@ -40,6 +42,7 @@ class FaceTrack:
     times: Tensor
     size: tuple[int, int]
     filled: Tensor | None = None
+    people: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -69,6 +72,17 @@ class FaceTrack:
         """A copy with some fields changed, for example `points`."""
         return replace(self, **changes)
 
+    def each_person(self) -> Iterator[tuple[FaceTrack, Tensor]]:
+        """For everybody whom the track shows: the track in which only their frames are usable, and these `(f,)` bool.
+
+        People without a usable frame are left out.
+        """
+        people = torch.zeros(len(self), dtype=torch.long) if self.people is None else self.people
+        for person in people[self.usable].unique().tolist():
+            own = people == person
+            filled = None if self.filled is None else self.filled & own
+            yield self.replace(found=self.found & own, filled=filled, people=None), own
+
     def fill_gaps(self, max_seconds: float = MAX_GAP) -> FaceTrack:
         """Interpolate linearly over gaps of at most `max_seconds` within a shot; longer ones stay unusable."""
         known = self.found.nonzero()[:, 0]
@@ -78,6 +92,8 @@ class FaceTrack:
             if after - before < 2 or self.times[after] - self.times[before] > max_seconds + 1e-6:
                 continue
             if jumped(self.points[before : before + 1], self.points[after : after + 1])[0]:
+                continue
+            if self.people is not None and self.people[before] != self.people[after]:
                 continue
             gap = slice(before + 1, after)
             share = (self.times[gap] - self.times[before]) / (self.times[after] - self.times[before])
@@ -122,7 +138,9 @@ def track_faces(
     if not times:
         raise InputError("got a video without frames, expected at least one; check the start and duration")
     tracker.finish()
-    return build_track(choose_face(tracker.faces, choice), torch.cat(times), size).fill_gaps()
+    face = choose_face(tracker.faces, choice)
+    track = build_track(face, torch.cat(times), size)
+    return track.replace(people=people_of(face, tracker.starts, len(track))).fill_gaps()
 
 
 def rebatch(chunks: Iterable[tuple[Any, Any]], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -183,6 +201,34 @@ def parse_choice(text: str) -> Choice:
     if numbers or text != "largest":
         raise InputError(f"got face {text!r}, expected largest, an index such as 0, or a place such as 320,180")
     return "largest"
+
+
+def people_of(face: Face, starts: list[int], frames: int) -> Tensor | None:
+    """Whose face it is in each frame `(frames,)` of shots that begin at `starts`; None when it is one person's.
+
+    A shot that goes on as the one before it ended is no other shot.
+    """
+    bounds = [*starts, frames]
+    shots: list[tuple[int, Tensor]] = []  # first frame, signatures
+    for first, after in zip(bounds[:-1], bounds[1:], strict=True):
+        looks = torch.stack(
+            [face.signatures[at] for at in sorted(face.signatures) if first <= at < after] or [torch.empty(0)]
+        )
+        if not looks.numel():
+            continue
+        if shots and shots[-1][1][-1] @ looks[0] >= SAME:
+            shots[-1] = shots[-1][0], torch.cat([shots[-1][1], looks])
+        else:
+            shots.append((first, looks))
+    ends = [*(first for first, _ in shots[1:]), frames]
+    lengths = [end - first for (first, _), end in zip(shots, ends, strict=False)]
+    who = tell_apart([looks for _, looks in shots], lengths)
+    if len(set(who)) < 2:
+        return None
+    people = torch.zeros(frames, dtype=torch.long)
+    for (first, _), person in zip(shots, who, strict=True):
+        people[first:] = person  # a shot without the face counts to the one before
+    return people
 
 
 def build_track(face: Face, times: Tensor, size: tuple[int, int]) -> FaceTrack:

@@ -23,6 +23,7 @@ from ..devices import pick_device
 from .detector import FaceDetector, overlap, region_boxes, tiles
 from .graph import Graph
 from .mesh import FaceMesh, region_from_points
+from .people import EVERY, LOOKS, CutFinder, signatures
 
 BATCH = {"cpu": 8, "cuda": 32, "mps": 16}  # 8 frames fit a CPU's cache: 96 at once take twice as long per frame
 MIN_PRESENCE = 0.5
@@ -70,6 +71,7 @@ class Face:
     regions: dict[int, Tensor] = field(default_factory=dict)  # after the first look
     shots: dict[int, int] = field(default_factory=dict)  # counts the jumps
     points: dict[int, Tensor] = field(default_factory=dict)  # (478, 3), after the second look
+    signatures: dict[int, Tensor] = field(default_factory=dict)  # (d,), of a few frames after each cut
 
     @property
     def area(self) -> float:
@@ -83,6 +85,11 @@ class Face:
             before = next(reversed(self.regions))
             shot = self.shots[before] + (not overlaps(self.regions[before], region, SAME_SHOT))
         self.regions[frame], self.shots[frame] = region, shot
+
+    def unsigned(self, frame: int, start: int) -> bool:
+        """Whether a signature is wanted at `frame` of the shot that starts with the frame `start`."""
+        signed = [at for at in self.signatures if at >= start]
+        return len(signed) < LOOKS and all(frame - at >= EVERY for at in signed)
 
     def smooth_region(self, frame: int) -> Tensor | None:
         """The region at `frame`, fitted to those around it but never across a jump; None far from any."""
@@ -130,10 +137,12 @@ class Tracker:
         self.faces: list[Face] = []
         self.frames = 0
         self.held: Tensor | None = None
+        self.starts, self.cuts = [0], CutFinder()  # first frames of shots
 
     @torch.inference_mode()
     def push(self, frames: Tensor) -> None:
         frames = frames.to(self.landmarker.device).contiguous()
+        self.starts += [self.frames + frame for frame in self.cuts.push(frames)]
         looks = self.assign(frames)
         self.first_look(frames, looks)
         self.frames += len(frames)
@@ -154,6 +163,9 @@ class Tracker:
         ]
         for (frame, face, _), points in self.present(self.held, looks, self.landmarker.mesh.both_ways):
             face.points[first + frame] = points.clone()
+            start = max(start for start in self.starts if start <= first + frame)
+            if face.unsigned(first + frame, start) or first + frame + 1 in self.starts:
+                face.signatures[first + frame] = signatures(self.held[frame : frame + 1], points[None])[0]
         self.held = None
 
     def first_look(self, frames: Tensor, looks: list[tuple[int, Face, Tensor]]) -> None:

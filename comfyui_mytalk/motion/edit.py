@@ -91,6 +91,12 @@ def edit_motion(
     gated = edit.gate > 0 and speech is not None
     if not gated and (edit.strength, edit.smoothing, edit.blend) == (1, 0, 1):
         return spoken
+    if source.people is not None:
+        points = spoken.points.clone()
+        for person, own in source.each_person():
+            theirs = spoken.replace(found=person.found, filled=person.filled, people=None)
+            points[own] = edit_motion(person, theirs, edit, speech, style).points[own]
+        return spoken.replace(points=points)
     shown, effect = source if style is None else style, turn_effect(source)
     lower = lower_face(spoken) - effect
     rest = torch.lerp(_at_rest(spoken, lower), resting_mouth(shown), manner(shown).talks)

@@ -208,6 +208,8 @@ def speak(
     InputError when no frame is usable, or when speech and track differ in length.
     """
     options = options or MotionOptions()
+    if track.people is not None:
+        return _speak_in_turn(model, track, features, identity, options, progress, style)
     pose, usable, times = track.pose, track.usable, track.times - track.times[0]
     canonical, effect = to_canonical(track.points, pose), turn_effect(track)
     features = fit_length(features, times)
@@ -228,4 +230,23 @@ def speak(
     spoken[:, lower, :2] = part_lips(spoken[:, lower, :2])
     points = track.points.clone()
     points[usable.nonzero(), lower] = from_canonical(spoken, pose[usable])[:, lower].to(points)
+    return track.replace(points=points)
+
+
+def _speak_in_turn(
+    model: MotionModel,
+    track: FaceTrack,
+    features: Tensor,
+    identity: Tensor,
+    options: MotionOptions,
+    progress: Progress | None,
+    style: FaceTrack | None,
+) -> FaceTrack:
+    """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""
+    people, points = list(track.each_person()), track.points.clone()
+    for turn, (person, own) in enumerate(people):
+        told = progress and (lambda done, total, turn=turn: progress(turn * total + done, len(people) * total))
+        points[own] = speak(model, person, features, identity, options, told, style).points[own]
+    if not people:
+        speak(model, track.replace(people=None), features, identity, options)  # says that no face is usable
     return track.replace(points=points)

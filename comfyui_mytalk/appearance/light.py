@@ -18,6 +18,11 @@ from .mask import soft_hull
 
 GAIN_LIMIT = 0.25
 RIDGE = 0.02  # pulls the gain towards 1 where the skin is too dark to tell
+USUAL = (0.8, 1.25)  # change of a face's light that a gain follows by itself
+DARKEST, BRIGHTEST = 0.01, 4.0  # of 0..1: light that is still compared; times that a picture is lit up
+VEIL = (0.15, 0.25)  # of 0..1: white over the picture that may be shade, and that is none
+FLAT = (0.85, 0.7)  # of the contrast is left: shade may do it, only a fade does
+LEVELS = (0.15, 0.5, 0.85)
 MOST_APART = 0.2  # 0..1: farther apart than this, pictures show different things
 FACE_FEATHER = 6.0  # pixels of a 256 crop
 EVERY = 2  # pixels: references are compared in every second row and column
@@ -54,7 +59,41 @@ def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
     skin = skin * in_frame(crops) * in_frame(few)
     cells = F.avg_pool2d(skin, CELL)  # what is hidden takes no part, also in cells that are hidden in part
     seen, wanted = (F.avg_pool2d(x * skin, CELL) / cells.clamp_min(1e-6) for x in (few, crops))
-    return lit(references, light_gain(seen, wanted, cells)).clamp_(0, 1).unflatten(0, (-1, count))
+    scale, offset = fade(seen, wanted, cells)
+    gain = light_gain((seen * scale + offset).clamp(0, 1), wanted, cells)
+    return lit((references * scale + offset).clamp(0, 1), gain).clamp_(0, 1).unflatten(0, (-1, count))
+
+
+def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale `(b, 1, 1, 1)` and offset `(b, 3, 1, 1)` that take `pictures (b, 3, h, w)` near to the light of `wanted`.
+
+    1 and 0 but where a film fades to black or white, or a lamp is switched on: changes that no gain of `light_gain`
+    follows. From quantiles of what `weight (b, 1, h, w)` mostly shows: a hand in the frame is no change of light.
+    """
+    shown = weight[:, 0] > 0.5 * weight.amax((1, 2, 3)).clamp_min(1e-6)[:, None, None]
+    (low, middle, high), (wanted_low, wanted_middle, wanted_high) = (_levels(x, shown) for x in (pictures, wanted))
+    contrast = (wanted_high - wanted_low).mean(1) / (high - low).mean(1).clamp_min(DARKEST)
+    veil = (wanted_middle - contrast[:, None] * middle).clamp_min(0)
+    sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT)
+    change = wanted_middle.mean(1) / middle.mean(1).clamp_min(DARKEST)
+    change = (change / change.clamp(*USUAL)).clamp(max=BRIGHTEST)
+    scale, offset = torch.lerp(change, contrast, sure), sure[:, None] * veil
+    known = shown.flatten(1).any(1)
+    return (
+        torch.where(known, scale, 1.0)[:, None, None, None],
+        torch.where(known[:, None], offset, 0.0)[:, :, None, None],
+    )
+
+
+def _between(values: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """0 at the first of `bounds` to 1 at the second."""
+    return ((values - bounds[0]) / (bounds[1] - bounds[0])).clamp(0, 1)
+
+
+def _levels(pictures: Tensor, shown: Tensor) -> Tensor:
+    """Quantiles `(3, b, 3)` of each channel of `pictures (b, 3, h, w)` where `shown (b, h, w)`; 0 where nothing is."""
+    values = torch.where(shown[:, None], pictures, torch.nan).flatten(2).float()
+    return values.nanquantile(values.new_tensor(LEVELS), 2).nan_to_num(0.0)
 
 
 def in_frame(crops: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from comfyui_mytalk.appearance.light import GAIN_LIMIT, face_oval, light_references
+from comfyui_mytalk.appearance.light import BRIGHTEST, GAIN_LIMIT, face_oval, fade, light_references
 from comfyui_mytalk.landmarks.align import CROP_SIZE
 
 HEIGHT, WIDTH = 48, 64
@@ -67,8 +68,10 @@ def test_each_frame_has_its_own_light() -> None:
 def test_nothing_seen_changes_nothing_and_gains_are_bounded() -> None:
     crop, references = picture(), 0.5 * picture()[:, None]
     assert torch.equal(light_references(references, crop, torch.zeros(1, 1, HEIGHT, WIDTH)), references)
-    lit = light_references(references, torch.ones_like(crop), torch.ones(1, 1, HEIGHT, WIDTH))
-    assert (lit <= references * (1 + GAIN_LIMIT) + 1e-6).all() and (lit > 1.1 * references).all()
+    lit = light_references(references, 4 * references[:, 0] + 0.1, torch.ones(1, 1, HEIGHT, WIDTH))
+    assert (lit <= references * (1 + GAIN_LIMIT) * BRIGHTEST + 1e-6).all() and (lit > 1.1 * references).all()
+    black = light_references(references * 0.001, crop, torch.ones(1, 1, HEIGHT, WIDTH))
+    assert (black <= references * 0.001 * (1 + GAIN_LIMIT) * BRIGHTEST + 1e-6).all()
 
 
 def test_the_face_ends_at_its_oval() -> None:
@@ -82,3 +85,37 @@ def test_the_face_ends_at_its_oval() -> None:
     at = lambda x, y: float(mask[int(y), int(x)])  # noqa: E731
     assert at(chin[0], chin[1] - 12) == 1 and at(chin[0], chin[1] + 3) == 0
     assert at(top[0], top[1] + 12) == 1 and at(top[0], top[1] - 3) == 0
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 2.0])
+def test_a_fade_to_black_is_followed_all_the_way(share: float) -> None:
+    bright, shown = picture(), skin(slice(20, 48))
+    bright = bright * min(1.0, 1 / share / 1.5)
+    lit = light_references(bright[:, None], bright * share, shown)
+    assert (lit[:, 0] - bright * share).abs().max() < 0.04
+    assert (lit[:, 0] / (bright * share)).mean().item() == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_fade_to_white_is_followed_in_the_dark_of_a_mouth_too(share: float) -> None:
+    crop, shown = picture(), skin(slice(20, 48))
+    crop[..., 30:40, 20:40] = 0.05
+    white = crop * share + 1 - share
+    lit = light_references(crop[:, None], white, shown)
+    assert (lit[:, 0] - white).abs().max() < 0.05
+
+
+def test_a_dark_hand_in_the_frame_is_no_change_of_light() -> None:
+    crop, shown = picture(), skin(slice(20, 48))
+    covered = crop.clone()
+    covered[..., :20, :10] = 0.05
+    without, within = (light_references(crop[:, None], target, shown) for target in (crop, covered))
+    scale, offset = fade(crop, covered, shown)
+    assert scale.item() == 1 and not offset.any()
+    assert (within - without).abs()[..., 20:, :].mean() < 0.06
+
+
+def test_nothing_to_compare_changes_nothing() -> None:
+    crop = picture()
+    scale, offset = fade(crop, crop * 0.1, torch.zeros(1, 1, HEIGHT, WIDTH))
+    assert scale.item() == 1 and not offset.any()

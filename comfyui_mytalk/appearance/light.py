@@ -22,6 +22,7 @@ USUAL = (0.8, 1.25)  # change of a face's light that a gain follows by itself
 DARKEST, BRIGHTEST = 0.01, 4.0  # of 0..1: light that is still compared; times that a picture is lit up
 VEIL = (0.15, 0.25)  # of 0..1: white over the picture that may be shade, and that is none
 FLAT = (0.85, 0.7)  # of the contrast is left: shade may do it, only a fade does
+WHITE = (0.12, 0.06)  # from what a fade to white makes of the middle of a face; flat light leaves it where it was
 LEVELS = (0.15, 0.5, 0.85)
 MOST_APART = 0.2  # 0..1: farther apart than this, pictures show different things
 FACE_FEATHER = 6.0  # pixels of a 256 crop
@@ -74,7 +75,10 @@ def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     (low, middle, high), (wanted_low, wanted_middle, wanted_high) = (_levels(x, shown) for x in (pictures, wanted))
     contrast = (wanted_high - wanted_low).mean(1) / (high - low).mean(1).clamp_min(DARKEST)
     veil = (wanted_middle - contrast[:, None] * middle).clamp_min(0)
-    sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT)
+    off_white = (
+        wanted_middle.mean(1) - (1 - contrast * (1 - middle.mean(1)))
+    ).abs()  # of a fade that left this contrast
+    sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT) * _between(off_white, WHITE)
     change = wanted_middle.mean(1) / middle.mean(1).clamp_min(DARKEST)
     change = (change / change.clamp(*USUAL)).clamp(max=BRIGHTEST)
     scale, offset = torch.lerp(change, contrast, sure), sure[:, None] * veil

@@ -119,3 +119,11 @@ def test_nothing_to_compare_changes_nothing() -> None:
     crop = picture()
     scale, offset = fade(crop, crop * 0.1, torch.zeros(1, 1, HEIGHT, WIDTH))
     assert scale.item() == 1 and not offset.any()
+
+
+def test_flat_light_is_no_fade() -> None:
+    """The same face without its shades: a quarter of the contrast, as light as before."""
+    crop, shown = picture(), skin(slice(20, 48))
+    flat = 0.25 * crop + 0.75 * crop.mean((2, 3), keepdim=True)
+    scale, offset = fade(crop, flat, shown)
+    assert scale.item() == pytest.approx(1, abs=0.05) and not offset.any()

@@ -66,10 +66,10 @@ def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
 
 
 def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale `(b, 1, 1, 1)` and offset `(b, 3, 1, 1)` that take `pictures (b, 3, h, w)` near to the light of `wanted`.
+    """Scale and offset `(b, 3, 1, 1)` that take `pictures (b, 3, h, w)` near to the light of `wanted`.
 
-    1 and 0 but where a film fades to black or white, or a lamp is switched on: changes that no gain of `light_gain`
-    follows. From quantiles of what `weight (b, 1, h, w)` mostly shows: a hand in the frame is no change of light.
+    1 and 0 but where a film fades to black or white, or lamps are switched or coloured: changes that no gain of
+    `light_gain` follows. From quantiles of what `weight (b, 1, h, w)` mostly shows: a hand in the frame is none.
     """
     shown = weight[:, 0] > 0.5 * weight.amax((1, 2, 3)).clamp_min(1e-6)[:, None, None]
     (low, middle, high), (wanted_low, wanted_middle, wanted_high) = (_levels(x, shown) for x in (pictures, wanted))
@@ -79,14 +79,12 @@ def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tens
         wanted_middle.mean(1) - (1 - contrast * (1 - middle.mean(1)))
     ).abs()  # of a fade that left this contrast
     sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT) * _between(off_white, WHITE)
-    change = wanted_middle.mean(1) / middle.mean(1).clamp_min(DARKEST)
+    change = wanted_middle / middle.clamp_min(DARKEST)
     change = (change / change.clamp(*USUAL)).clamp(max=BRIGHTEST)
-    scale, offset = torch.lerp(change, contrast, sure), sure[:, None] * veil
-    known = shown.flatten(1).any(1)
-    return (
-        torch.where(known, scale, 1.0)[:, None, None, None],
-        torch.where(known[:, None], offset, 0.0)[:, :, None, None],
-    )
+    sure, known = sure[:, None], shown.flatten(1).any(1)[:, None]
+    scale, offset = torch.lerp(change, contrast[:, None].expand_as(change), sure), sure * veil
+    scale, offset = torch.where(known, scale, 1.0), torch.where(known, offset, 0.0)
+    return scale[:, :, None, None], offset[:, :, None, None]
 
 
 def _between(values: Tensor, bounds: tuple[float, float]) -> Tensor:

@@ -9,6 +9,8 @@ light taken out. Of 285 clips of 233 people, 4 % of the pairs of different peopl
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,8 +57,10 @@ class CutFinder:
         """Indices into the next `frames (n, h, w, 3)` uint8; the very first frame is none."""
         rows, columns = (-(-length // GRID) for length in frames.shape[1:3])
         coarse = frames[:, rows // 2 :: rows, columns // 2 :: columns, :3].float().cpu() / 255
-        last, steady = (coarse[0], 0.0) if self.before is None else self.before
+        last, steady = (coarse[0], math.inf) if self.before is None else self.before  # what is usual is not known yet
         change = (coarse - torch.cat([last[None], coarse[:-1]])).abs().mean((1, 2, 3)).tolist()
+        if self.before is None:
+            change[0] = math.inf
         self.before = coarse[-1], change[-1]
         steps = zip([steady, *change[:-1]], change, strict=True)
         return [i for i, (usual, now) in enumerate(steps) if now > max(CUT, SUDDEN * usual)]

@@ -242,6 +242,7 @@ def report(
             "found": int(track.found.sum()),
             "interpolated": int((track.usable & ~track.found).sum()),
             "passed_through": spans(~track.usable),
+            "people": track.count,
         },
         "references": references.tolist(),
         "options": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},

@@ -79,4 +79,7 @@ def describe(track: FaceTrack) -> str:
     """One line for people."""
     found, usable = int(track.found.sum()), int(track.usable.sum())
     lost = len(track) - usable
-    return f"face found in {found} of {len(track)} frames, {usable - found} interpolated, {lost} left unchanged"
+    several = f"; {track.count} people, told apart at cuts" if track.count > 1 else ""
+    return (
+        f"face found in {found} of {len(track)} frames, {usable - found} interpolated, {lost} left unchanged{several}"
+    )

@@ -52,6 +52,11 @@ class FaceTrack:
         """`(f,)` bool: found, or interpolated over a short gap."""
         return self.found if self.filled is None else self.found | self.filled
 
+    @property
+    def count(self) -> int:
+        """How many people the usable frames show."""
+        return 1 if self.people is None else len(self.people[self.usable].unique())
+
     @cached_property
     def pose(self) -> Pose:
         """Head pose per frame; depends on the upper face only."""

@@ -41,6 +41,7 @@ def test_a_cut_to_somebody_else_at_the_same_place(landmarker, two_people) -> Non
     film = torch.cat([scene(head, 40), scene(other, 40, room=150), scene(head, 40, place=80)])
     whole = track_faces(chunks(film, 5), landmarker)
     assert whole.found.all() and whole.people.tolist() == [0] * 40 + [1] * 40 + [0] * 40
+    assert whole.count == 2
     again = track_faces(chunks(film, 32), landmarker)
     assert torch.equal(again.people, whole.people)
     assert track_faces(chunks(torch.cat([scene(head, 40), scene(head, 40, place=150)]), 8), landmarker).people is None
@@ -103,4 +104,5 @@ def test_gaps_between_people_are_not_filled_and_each_has_a_track() -> None:
     (one, first), (two, second) = track.each_person()
     assert first.tolist() == [True] * 3 + [False] * 3 and torch.equal(second, ~first)
     assert one.usable.tolist() == [True, True] + [False] * 4 and two.usable.tolist() == [False] * 3 + [True] * 3
+    assert track.count == 2 and one.count == 1 and track.replace(people=None).count == 1
     assert one.people is None and [own.all().item() for _, own in track.replace(people=None).each_person()] == [True]

@@ -38,9 +38,7 @@ def figures(path: Path, model: AppearanceModel, frames_at_most: int) -> tuple[in
     early = track.replace(found=track.found & (torch.arange(len(track)) < middle), filled=None)
     bank = pipeline.select_references(source, early, place, BANK)
     later = pipeline.TensorSource(frames[middle:], 25)
-    spoken = track.replace(
-        points=track.points[middle:], found=track.found[middle:], times=track.times[middle:], filled=None
-    )
+    spoken = track[middle:].replace(filled=None)
     results = []
     for kind in (replace(bank, full=None), bank):
         start = perf_counter()

@@ -193,9 +193,7 @@ def show_references(
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
     """The track of the output's timeline: rows `index (f,)` of the source's, shown at `times (f,)`."""
-    filled, people = (None if rows is None else rows[index] for rows in (track.filled, track.people))
-    points, found = track.points[index], track.found[index]
-    return track.replace(points=points, found=found, times=times, filled=filled, people=people)
+    return track[index].replace(times=times)
 
 
 def speak_track(

@@ -21,7 +21,7 @@ from ..landmarks.track import FaceTrack
 from ..pipeline import TensorSource, geometry, render_clip, select_references
 from ..sync import Models, SyncOptions, speak_track
 from .baselines import energy_mouth, static_mouth
-from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, rows
+from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case
 
 logger = logging.getLogger(__name__)
 OURS, ORIGINAL = "mytalk", "original"
@@ -124,7 +124,7 @@ class Studio:
         """Our method with the same speech over the source that starts `SHIFT` later; its start comes last."""
         turn = round(SHIFT * case.talk.fps)
         source = torch.arange(len(case.talk)).roll(-turn)
-        track = rows(case.talk.track, source).replace(times=case.talk.track.times)
+        track = case.talk.track[source].replace(times=case.talk.track.times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
         spoken = speak_track(self.models, track, case.audio, self.options, None)
         return paint(self.models.appearance, shifted, spoken, self.options.references == "fixed")
@@ -141,7 +141,7 @@ def paint(model: nn.Module, case: Case, spoken: FaceTrack, fixed: bool = False) 
     for part, allowed in folds(case.talk.track, case.held_out):
         bank = reference_bank(case, part, allowed, model.params.references if fixed else 0)
         source = TensorSource(case.frames[part], case.talk.fps)
-        for made, _, mask in render_clip(model, source, rows(spoken, part), place[part], bank, CHUNK):
+        for made, _, mask in render_clip(model, source, spoken[part], place[part], bank, CHUNK):
             frames.append(made)
             masks.append(mask)
     return Rendered(torch.cat(frames), torch.cat(masks))

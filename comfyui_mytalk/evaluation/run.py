@@ -28,7 +28,7 @@ from .page import Exhibit, encode
 from .plot import opening_plot
 from .score import Figures, Judges, Score, opening_agreement, score
 from .sheet import contact_sheet, pick_moments
-from .talks import UNPAIRED, Case, Talk, aligned_crops, make_case, partners, read_talk, rows
+from .talks import UNPAIRED, Case, Talk, aligned_crops, make_case, partners, read_talk
 
 logger = logging.getLogger(__name__)
 LIBRARY = Path(__file__).resolve().parent.parent
@@ -205,7 +205,7 @@ def sample_crops(case: Case, frames: Tensor) -> list[bytes]:
     """A few aligned crops as PNG."""
     usable = case.talk.track.usable.nonzero()[:, 0]
     chosen = usable[pick_moments(len(usable), SAMPLES)]
-    crops = aligned_crops(frames[chosen], rows(case.talk.track, chosen))
+    crops = aligned_crops(frames[chosen], case.talk.track[chosen])
     return [encode(Image.fromarray(crop.permute(1, 2, 0).numpy())) for crop in crops]
 
 

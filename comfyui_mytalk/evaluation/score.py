@@ -38,7 +38,7 @@ from .perceptual import lpips
 from .pictures import flicker, identical_share, psnr, seam_ratio, sharpness_ratio, ssim
 from .sheet import pick_moments
 from .sync_score import SyncScore
-from .talks import CHUNK, UNPAIRED, Case, aligned_crops, on_motion_grid, rows
+from .talks import CHUNK, UNPAIRED, Case, aligned_crops, on_motion_grid
 
 Figures = dict[str, float]
 LOOKED = 10  # frames of a clip whose pictures are compared: neighbours are nearly the same evidence, and SSIM is slow
@@ -102,7 +102,7 @@ def score(case: Case, frames: Tensor, mask: Tensor, judges: Judges) -> Score:
         "face_lost": (source.usable & ~track.usable).float().mean().item(),
     }
     if judges.arcface is not None:
-        shown = rows(source, source.usable)
+        shown = source[source.usable]
         faces = [judges.arcface.embed(pixels[source.usable], shown) for pixels in (frames, case.frames)]
         figures["arcface"] = (faces[0] * faces[1]).sum(-1).mean().item()
     return Score({name: value for name, value in figures.items() if not isnan(value)}, series, track)

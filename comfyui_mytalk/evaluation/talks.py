@@ -66,14 +66,8 @@ class Talk:
         """The first `frames` of the clip."""
         if frames >= len(self):
             return self
-        track = rows(self.track, slice(0, frames))
+        track = self.track[:frames]
         return replace(self, track=track, audio=fit_audio(self.audio, frames / self.fps))
-
-
-def rows(track: FaceTrack, part: slice | Tensor) -> FaceTrack:
-    """Some frames of a track."""
-    filled = None if track.filled is None else track.filled[part]
-    return track.replace(points=track.points[part], found=track.found[part], times=track.times[part], filled=filled)
 
 
 def read_talk(path: Path, landmarker: FaceLandmarker, duration: float | None = None) -> Talk:

@@ -77,6 +77,11 @@ class FaceTrack:
         """A copy with some fields changed, for example `points`."""
         return replace(self, **changes)
 
+    def __getitem__(self, frames: slice | Tensor) -> FaceTrack:
+        """The track of some frames, or of all in another order; a number in `frames` may come again."""
+        filled, people = (None if rows is None else rows[frames] for rows in (self.filled, self.people))
+        return FaceTrack(self.points[frames], self.found[frames], self.times[frames], self.size, filled, people)
+
     def each_person(self) -> Iterator[tuple[FaceTrack, Tensor]]:
         """For everybody whom the track shows: the track in which only their frames are usable, and these `(f,)` bool.
 

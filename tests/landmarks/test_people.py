@@ -106,3 +106,21 @@ def test_gaps_between_people_are_not_filled_and_each_has_a_track() -> None:
     assert one.usable.tolist() == [True, True] + [False] * 4 and two.usable.tolist() == [False] * 3 + [True] * 3
     assert track.count == 2 and one.count == 1 and track.replace(people=None).count == 1
     assert one.people is None and [own.all().item() for _, own in track.replace(people=None).each_person()] == [True]
+
+
+def test_some_frames_of_a_track_keep_what_belongs_to_them() -> None:
+    points = torch.arange(5.0)[:, None, None].expand(5, 478, 3)
+    flags, times = torch.tensor([1, 0, 1, 1, 0]).bool(), torch.arange(5).double()
+    track = FaceTrack(points, flags, times, (4, 6), ~flags, torch.tensor([0, 0, 0, 1, 1]))
+    index = torch.tensor([3, 0, 0])
+    for chosen, places in (
+        (track[index], index),
+        (track[2:], torch.arange(2, 5)),
+        (track[flags], torch.tensor([0, 2, 3])),
+    ):
+        assert torch.equal(chosen.points[:, 0, 0], places.float()) and torch.equal(chosen.times, places.double())
+        for name in ("found", "filled", "people"):
+            assert torch.equal(getattr(chosen, name), getattr(track, name)[places])
+        assert chosen.size == (4, 6)
+    plain = FaceTrack(points, flags, times, (4, 6))[:2]
+    assert plain.filled is None and plain.people is None and len(plain) == 2

@@ -80,6 +80,8 @@ def test_nobody_is_painted_from_the_other() -> None:
     for row, who in enumerate((0, 1)):
         own = mouth_opening(bank.points[bank.people == who])
         torch.testing.assert_close(shown.openings[row], torch.stack(own.aminmax()))
+    alone = bank.gather(pipeline.reference_schedule(bank, film, place, replace(params, references=1))[[5, HALF + 5]])
+    torch.testing.assert_close(alone.openings, shown.openings)
     fixed = pipeline.select_references(pipeline.TensorSource(frames, 25), film, place, 3, fixed=True)
     few = pipeline.reference_schedule(fixed, film, place, replace(params, regression=False, detail=0.0))
     assert (fixed.people[few.index] == PEOPLE[:, None]).all()

@@ -88,7 +88,8 @@ class ReferenceBank:
             images = torch.cat([self.regression.picture(share)[:, None], images], 1)
             points = torch.cat([self.regression.base.expand(len(index), 1, -1, -1), points], 1)
         regions = lip_region(points.flatten(0, 1), self.crops.shape[-1]).unflatten(0, points.shape[:2])
-        return References(images, points, regions, self._openings(index[:, 0]))
+        nearest = index if share is None or index.shape[1] else share.argmax(1, keepdim=True)
+        return References(images, points, regions, self._openings(nearest[:, 0]))
 
     def _openings(self, nearest: Tensor) -> Tensor:
         """The least and the widest opening, pixels, of all pictures of the person whom each of `nearest (b,)` shows."""

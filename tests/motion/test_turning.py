@@ -12,6 +12,9 @@ from comfyui_mytalk.landmarks.canonical import Pose, canonical_face, from_canoni
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import MotionEdit, edit_motion, lower_face, resting_mouth
+from comfyui_mytalk.motion.generate import MotionOptions, speak
+from comfyui_mytalk.motion.model import MotionModel
+from comfyui_mytalk.motion.params import MotionParams
 from comfyui_mytalk.motion.turning import turn_effect, turn_effect_of
 
 FRAMES = 150
@@ -95,3 +98,19 @@ def test_a_mouth_at_rest_follows_the_mesh() -> None:
     torch.testing.assert_close(lower_face(quiet)[..., 2], lower_face(track)[..., 2], atol=1e-4, rtol=0)
     there = (lower_face(quiet) - resting_mouth(track) - turn_effect(track))[..., :2]
     assert there.abs().max() < 1e-3
+
+
+def test_a_mouth_that_speaks_follows_the_mesh() -> None:
+    """Motion of no strength rests in every frame where the mesh sees the lips at rest."""
+    params = MotionParams(
+        speech_in=6, speech_dim=8, speech_layers=1, speech_heads=2, speech_ffn=16, dim=16, layers=2, heads=2, ffn=16,
+        identity_dim=4, frames=20, overlap=6, relative=True, components=5, rotary=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    track, model = clip(40.0), MotionModel(params).eval()
+    features = torch.randn(2 * FRAMES, 6, generator=torch.Generator().manual_seed(0))
+    options = MotionOptions(steps=2, strength=0.0, match_range=False)
+    spoken = speak(model, track, features, torch.zeros(2, 4), options)
+    filmed, shown = (to_canonical(t.points, t.pose)[:, LOWER][:, LIPS, 0] for t in (track, spoken))
+    assert filmed.std(0).min() > 0.15
+    assert (shown - filmed).abs().max() < 0.03

@@ -45,6 +45,7 @@ from .landmarks.canonical import Pose, to_canonical
 from .landmarks.track import FaceTrack
 
 Progress = Callable[[int, int], None] | None
+SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
 BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
 
 
@@ -246,11 +247,13 @@ def reference_schedule(bank: ReferenceBank, track: FaceTrack, place: Geometry, p
 
 
 def _people(bank: ReferenceBank, track: FaceTrack, place: Geometry) -> Tensor | None:
-    """Whom each frame `(f,)` shows, where the bank is of several people and of this very clip."""
-    if bank.people is None or track.people is None or int(bank.frames.max()) >= len(track):
+    """Whom each frame `(f,)` shows, where the bank is of several people and of this very clip, trimmed perhaps."""
+    if bank.people is None or track.people is None:
         return None
-    own = place[bank.frames].crop_points(place.points[bank.frames])
-    return track.people if torch.equal(own, bank.points) else None
+    here = bank.frames < len(track)
+    own = place[bank.frames[here]].crop_points(place.points[bank.frames[here]])
+    same = here.any() and (own - bank.points[here]).abs().max() < SAME_CLIP
+    return track.people if same else None
 
 
 class Painted(NamedTuple):

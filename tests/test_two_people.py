@@ -76,6 +76,9 @@ def test_nobody_is_painted_from_the_other() -> None:
     assert (bank.people[schedule.index] == PEOPLE[:, None]).all()
     strangers = (bank.people != PEOPLE[:, None]) * schedule.share
     assert strangers.abs().max() < 1e-4
+    early = film[: HALF + 10]
+    trimmed = pipeline.reference_schedule(bank, early, pipeline.geometry(early), params)
+    assert (bank.people[trimmed.index] == PEOPLE[: HALF + 10, None]).all(), "a speech that is shorter than the film"
     shown = bank.gather(schedule[[5, HALF + 5]])
     for row, who in enumerate((0, 1)):
         own = mouth_opening(bank.points[bank.people == who])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import InputError
+from .output import write_aside
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 FORMAT = "comfyui-mytalk"
@@ -23,6 +23,7 @@ TRAIN_COMMAND = {
     "identity": "python -m comfyui_mytalk train identity",
     "motion": "python -m comfyui_mytalk train motion",
     "appearance": "python -m comfyui_mytalk train appearance",
+    "occlusion": "python -m comfyui_mytalk train occlusion",
     "sync_judge": "python -m comfyui_mytalk train sync-judge",
     "tuned": "python -m comfyui_mytalk tune VIDEO -o FILE",
 }
@@ -84,9 +85,8 @@ def save_checkpoint(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "info": json.dumps(info or {})}
-    part = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata)
-    os.replace(part, path)
+    with write_aside(path) as part:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata)
 
 
 def load_checkpoint(path: str | Path, kind: str) -> Checkpoint:

@@ -33,11 +33,17 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
 
 @contextmanager
 def write_aside(path: str | Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write to: it becomes `path` on success and disappears on any exception."""
+    """A hidden name beside `path` to write to: it becomes `path` on success and disappears on any exception.
+
+    With the rights of any new file: safetensors makes files that nobody but their owner may read.
+    """
     path = Path(path)
     aside = _aside(path)
     try:
+        aside.touch()
+        rights = aside.stat().st_mode
         yield aside
+        aside.chmod(rights)
         os.replace(aside, path)
     except BaseException:
         with suppress(OSError):

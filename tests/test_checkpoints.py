@@ -24,6 +24,12 @@ def test_round_trip_keeps_tensors_configuration_and_info(folder):
     assert [file.name for file in folder.iterdir()] == ["x.safetensors"], "nothing is left beside the file"
 
 
+def test_a_colleague_may_read_them_as_any_new_file(folder):
+    save_checkpoint(folder / "x.safetensors", {"a": torch.zeros(1)}, "motion", {})
+    (folder / "any").touch()
+    assert (folder / "x.safetensors").stat().st_mode == (folder / "any").stat().st_mode
+
+
 def test_wrong_kind_is_named(folder):
     save_checkpoint(folder / "x.safetensors", {"a": torch.zeros(1)}, "motion", {})
     with pytest.raises(InputError, match="got motion weights .* expected appearance weights"):

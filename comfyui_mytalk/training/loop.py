@@ -19,7 +19,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import random
 import time
 from argparse import ArgumentParser
@@ -35,6 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..output import write_aside
 
 
 class Stateful(Protocol):
@@ -162,9 +162,8 @@ class Run:
         tree |= {"step": step, "torch_rng": torch.get_rng_state()}
         tensors: dict[str, Tensor] = {}
         text = json.dumps(_flatten(tree, "", tensors))
-        part = self.state_path.with_name(self.state_path.name + ".part")
-        save_file(tensors, part, {"tree": text})
-        os.replace(part, self.state_path)
+        with write_aside(self.state_path) as part:
+            save_file(tensors, part, {"tree": text})
 
     def resume(self, model: nn.Module, optimizer: Stateful, ema: Ema | None = None, **parts: Stateful) -> int:
         """Restore the saved state, when there is one; returns the number of steps done.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..landmarks.sets import landmark_set, mirror_canonical
 from ..motion.generate import resample
 from ..motion.identity import resting_frames
 from ..motion.params import FPS
+from ..output import write_aside
 from .clips import PreparedClip
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,9 @@ def cached_features(path: Path, encode: Encode, speech: Tensor) -> Tensor:
     """Features of `speech` in half precision, from the file `path` when it exists."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        save_file({"features": encode(speech).half().contiguous()}, part)
-        os.replace(part, path)
+        features = encode(speech).half().contiguous()
+        with write_aside(path) as part:
+            save_file({"features": features}, part)
     return load_file(path)["features"]
 
 

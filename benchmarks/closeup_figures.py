@@ -24,6 +24,8 @@ from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.references import BANK
 from comfyui_mytalk.evaluation.pictures import psnr, sharpness_ratio
+from comfyui_mytalk.frames import TensorSource
+from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import load_face_landmarker, track_faces
 from comfyui_mytalk.video.reader import VideoReader
@@ -32,12 +34,12 @@ from comfyui_mytalk.video.reader import VideoReader
 def figures(path: Path, model: AppearanceModel, frames_at_most: int) -> tuple[int, list[tuple[float, float, float]]]:
     """Side of the crops with detail; PSNR, sharpness ratio and seconds without it and with it."""
     frames = torch.cat([chunk for chunk, _ in VideoReader(path).chunks(16)])[: 2 * frames_at_most]
-    source = pipeline.TensorSource(frames, 25)
+    source = TensorSource(frames, 25)
     track = track_faces(source.chunks(16), load_face_landmarker("cpu"))
-    middle, place = len(track) // 2, pipeline.geometry(track)
+    middle, place = len(track) // 2, geometry(track)
     early = track.replace(found=track.found & (torch.arange(len(track)) < middle), filled=None)
     bank = pipeline.select_references(source, early, place, BANK)
-    later = pipeline.TensorSource(frames[middle:], 25)
+    later = TensorSource(frames[middle:], 25)
     spoken = track[middle:].replace(filled=None)
     results = []
     for kind in (replace(bank, full=None), bank):

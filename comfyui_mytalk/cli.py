@@ -33,6 +33,7 @@ TRAINERS = {
     "identity": "the identity extractor",
     "motion": "landmark diffusion: how a mouth moves to speech",
     "appearance": "the renderer of the lower face",
+    "occlusion": "the network that sees what lies before a face",
     "sync-judge": "the network that judges lip sync, for evaluation alone",
 }
 EXAMPLES = f"""\
@@ -164,6 +165,12 @@ def _add_sync(commands: Any) -> None:
         "--keep-mask", type=Path, metavar="FILE", help="picture or video: what stays as filmed is light (a hand, a mic)"
     )
     add(
+        "--occlusions",
+        choices=("keep", "paint"),
+        default="keep",
+        help="what a network finds before the mouth stays as filmed, or is painted over (default %(default)s)",
+    )
+    add(
         "--tune", type=whole_number(0), default=0, metavar="N", help="first N steps of tuning on this actor (default 0)"
     )
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")
@@ -174,6 +181,7 @@ def _add_sync(commands: Any) -> None:
     add("--identity", default="identity_small", metavar="NAME", help="(default %(default)s)")
     add("--motion", default="motion_small", metavar="NAME", help="(default %(default)s)")
     add("--appearance", default="appearance_small", metavar="NAME", help="(default %(default)s)")
+    add("--occlusion", default="occlusion_small", metavar="NAME", help="(default %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
     add("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default %(default)s)")
 

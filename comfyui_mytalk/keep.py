@@ -1,6 +1,6 @@
-"""What stays as filmed although it lies over the mouth: a hand, a microphone, from masks that a segmentation made.
+"""What stays as filmed although it lies over the mouth: a hand, a microphone, found here or told by a mask.
 
-b frames   h w frame   s crop side in pixels
+b f frames   h w frame   s crop side in pixels
 """
 
 from __future__ import annotations
@@ -12,28 +12,85 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .appearance.mask import soft_hull
+from .appearance.mask import MaskExtent
+from .appearance.occlusion import Occlusion, OcclusionNet, landmark_marks, reaching_in, settle
+from .appearance.uncover import LIPS, SPOILT_LIPS, covers
 from .errors import InputError
-from .landmarks.align import apply_transform, invert, resized, sample_affine
-from .landmarks.sets import landmark_set
+from .frames import FrameSource, Progress, cut_source, pick_frames
+from .geometry import Geometry
+from .landmarks.align import CROP_SIZE, apply_transform, invert, resized, sample_affine
+from .landmarks.track import FaceTrack
 from .video.reader import VideoReader
 from .video.timing import FittedReader
 
-SIDE = 64  # pixels of the crop in which it is looked whether a mouth is hidden
-HIDDEN = 0.05  # share of lips and chin: what covers them shows in pictures painted from this one
-AROUND = ("lips_outer", "perioral", "chin", "jaw")
+SIDE = 128  # pixels of the crop at which it is kept what lies before it
 
 
-def hides_mouth(masks: Tensor, points: Tensor, transform: Tensor) -> Tensor:
-    """Which frames `(b,)` bool are no references, because `masks (b, h, w)` 0..1 cover lips or chin.
+def find_occlusion(
+    net: OcclusionNet, source: FrameSource, track: FaceTrack, chunk: int = 8, progress: Progress = None
+) -> Occlusion:
+    """What lies before the face in each usable frame of a clip. Reads it once; the same for any `chunk`."""
+    usable, size = track.usable.nonzero()[:, 0], net.params.size
+    place = Geometry(track.pose, track.transform, MaskExtent(), track.points)
+    points = place[usable].crop_points(track.points[usable]) * (size / CROP_SIZE)
+    return occlusion_of(_chances(net, source, place, points, usable, chunk, progress), points, usable, len(track))
 
-    `points (b, 478, >= 2)` are landmarks in frame pixels, `transform (b, 2, 3)` crop to frame.
+
+def occlusion_of(chances: Iterator[Tensor], points: Tensor, frames: Tensor, length: int) -> Occlusion:
+    """What stays of a clip of this `length`, from the network's chances `(s, s)` in each of its `frames (m,)`.
+
+    `points (m, 478, 2)` are landmarks in pixels of the network's pictures.
     """
-    transform = resized(transform, SIDE)
-    around = torch.cat([landmark_set(name) for name in AROUND])
-    face = soft_hull(apply_transform(invert(transform), points[..., :2])[:, around], SIDE, 1.0)
-    covered = sample_affine(masks[:, None].float(), transform, (SIDE, SIDE))
-    return (face * covered).sum((1, 2, 3)) > HIDDEN * face.sum((1, 2, 3))
+    rows, maps, size = torch.full((length,), -1), [], 1
+    for frame, at, (before, here, after) in zip(frames.tolist(), points, _threes(chances), strict=True):
+        stays, size = reaching_in(settle(before, here, after), at), len(here)
+        if stays.any():
+            rows[frame] = len(maps)
+            maps.append(stays.mul(255).round().byte())
+    return Occlusion(rows, torch.stack(maps) if maps else torch.zeros(0, size, size, dtype=torch.uint8))
+
+
+def _chances(
+    net: OcclusionNet,
+    source: FrameSource,
+    place: Geometry,
+    points: Tensor,
+    frames: Tensor,
+    chunk: int,
+    progress: Progress,
+) -> Iterator[Tensor]:
+    """Of each of the `frames (m,)` the chances `(s, s)` that something is in front; `points (m, 478, 2)` are theirs."""
+    size, device, start = net.params.size, next(net.parameters()).device, 0
+    for pixels, index, at, done in pick_frames(source, frames, chunk):
+        if len(at):
+            marks = landmark_marks(points[start : start + len(at)], size)
+            crops = cut_source(pixels, place[at], size, index)
+            with torch.inference_mode():
+                logits = net(crops.to(device), marks.to(device))[:, 0]
+            yield from logits.sigmoid().float().cpu()
+            start += len(at)
+        if progress is not None:
+            progress(done, len(place.pose))
+
+
+def _threes(maps: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each with its two neighbours; the first and the last are their own."""
+    before = here = next(maps, None)
+    if here is None:
+        return
+    for after in maps:
+        yield before, here, after
+        before, here = here, after
+    yield before, here, here
+
+
+def covers_lips(occlusion: Occlusion, place: Geometry, chunk: int = 64) -> Tensor:
+    """Which frames of a clip `(f,)` bool are no references, because something was found before the lips."""
+    hidden = torch.zeros(len(occlusion), dtype=torch.bool)
+    for index in (occlusion.rows >= 0).nonzero()[:, 0].split(chunk):
+        points = apply_transform(invert(resized(place.transform[index], SIDE)), place.points[index, :, :2])
+        hidden[index] = covers(occlusion[index].shares(SIDE), points, LIPS, SPOILT_LIPS)
+    return hidden
 
 
 class MaskFile:
@@ -75,7 +132,24 @@ def _share(frames: Tensor) -> Tensor:
     return ((light - 0.02) / 0.96).clamp(0, 1)
 
 
-def covering(masks: Iterator[Tensor], points: Tensor, transform: Tensor, chunk: int) -> Tensor:
-    """As `hides_mouth`, of a whole clip `(f,)`, from masks in chunks."""
-    parts = zip(points.split(chunk), transform.split(chunk), masks, strict=False)
-    return torch.cat([hides_mouth(mask[: len(at)], at, turn) for at, turn, mask in parts])
+def told_occlusion(masks: Iterator[Tensor], track: FaceTrack, chunk: int) -> Occlusion:
+    """The same as `find_occlusion` gives, from masks `(n, h, w)` 0..1 in chunks of at most `chunk` frames."""
+    rows, maps, transform = torch.full((len(track),), -1), [], resized(track.transform, SIDE)
+    for start, mask in zip(range(0, len(track), chunk), masks, strict=False):
+        part = transform[start : start + chunk]
+        shares = sample_affine(mask[: len(part), None].float().cpu(), part, (SIDE, SIDE))[:, 0].clamp(0, 1)
+        for frame in shares.flatten(1).any(1).nonzero()[:, 0].tolist():
+            rows[start + frame] = len(maps)
+            maps.append(shares[frame].mul(255).round().byte())
+    return Occlusion(rows, torch.stack(maps) if maps else torch.zeros(0, SIDE, SIDE, dtype=torch.uint8))
+
+
+def either(first: Occlusion | None, second: Occlusion | None) -> Occlusion | None:
+    """What the one or the other says lies before the face; None is nothing."""
+    if first is None or second is None:
+        return first or second
+    here = (torch.maximum(first.rows, second.rows) >= 0).nonzero()[:, 0]
+    rows = torch.full((len(first),), -1)
+    rows[here] = torch.arange(len(here))
+    maps = [torch.maximum(first[at].shares(SIDE), second[at].shares(SIDE)) for at in here.split(64)]
+    return Occlusion(rows, torch.cat(maps)[:, 0].mul(255).round().byte() if maps else first.maps[:0])

@@ -8,9 +8,8 @@ landmarks are held for the whole clip; pixels pass through in chunks, so memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +19,8 @@ from .appearance.bank import ReferenceBank, Schedule, joined
 from .appearance.blend import match_colour, paste_into
 from .appearance.covered import covered_pictures
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
-from .appearance.light import face_oval
-from .appearance.mask import (
-    MaskExtent,
-    face_region,
-    lip_mask,
-    mask_extent,
-    neck_light,
-    nose_region,
-    room_for_cheeks,
-)
 from .appearance.model import AppearanceModel
+from .appearance.occlusion import Occlusion
 from .appearance.params import AppearanceParams
 from .appearance.references import (
     choose_references,
@@ -40,87 +30,16 @@ from .appearance.references import (
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
-from .landmarks.align import CROP_SIZE, apply_transform, crop_window, cut_crops, invert, resized
-from .landmarks.canonical import Pose, to_canonical
+from .appearance.uncover import AROUND, SPOILT, covers, filled_in, uncover
+from .frames import FrameSource, Progress, cut_sizes, cut_source
+from .geometry import Geometry
+from .keep import covers_lips
+from .landmarks.align import CROP_SIZE, resized, sample_affine
+from .landmarks.canonical import to_canonical
 from .landmarks.track import FaceTrack
 
-Progress = Callable[[int, int], None] | None
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
 BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
-
-
-class FrameSource(Protocol):
-    """Frames in order, as often as asked for."""
-
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each."""
-        ...
-
-
-class TensorSource:
-    """Frames that are already in memory, `(f, h, w, c)` float 0..1 (the host's IMAGE) or uint8, at a constant rate."""
-
-    def __init__(self, frames: Tensor, fps: float) -> None:
-        self.frames, self.fps = frames, fps
-
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.frames), size):
-            frames = self.frames[start : start + size, :, :, :3].cpu()
-            if frames.is_floating_point():
-                frames = torch.stack([frame.float().clamp(0, 1).mul_(255).round_().byte() for frame in frames])
-            yield frames, (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where the lower face is in each frame: fixed by the source's upper face, independent of any mouth.
-
-    Only what is pasted depends on jaws as well: `pasted`.
-    """
-
-    pose: Pose
-    transform: Tensor  # (f, 2, 3) crop pixels -> frame pixels
-    extent: MaskExtent
-    points: Tensor  # (f, 478, 3) the source's landmarks, frame pixels
-
-    def __getitem__(self, frames: slice | Tensor) -> Geometry:
-        return Geometry(self.pose[frames], self.transform[frames], self.extent, self.points[frames])
-
-    def crop_points(self, points: Tensor) -> Tensor:
-        """Frame landmarks `(f, 478, 3)` -> crop pixels `(f, 478, 2)`."""
-        return apply_transform(invert(self.transform), points[..., :2])
-
-    def mask(self, size: int) -> Tensor:
-        """The lip mask `(f, 1, size, size)`: no pixel outside it is ever changed."""
-        return lip_mask(self.pose, self.transform, self.extent, size)
-
-    def hole(self, size: int) -> Tensor:
-        """What the network paints `(f, 1, size, size)`."""
-        return lip_mask(self.pose, self.transform, self.extent.hole, size)
-
-    def pasted(self, points: Tensor, size: int) -> Tensor:
-        """What is pasted `(f, 1, size, size)` of a picture with the landmarks `points (f, 478, 3)`."""
-        source = self.crop_points(self.points)
-        jaws = face_region(source, self.crop_points(points), size)
-        return torch.minimum(self.mask(size), jaws) * (1 - nose_region(source, size))
-
-    def face(self, size: int) -> Tensor:
-        """The source's face without hair and neck `(f, 1, size, size)`."""
-        return face_oval(self.crop_points(self.points), size)
-
-    def least_light(self, points: Tensor, size: int) -> Tensor:
-        """Share of the source's light `(f, 1, size, size)` that a picture with the landmarks `points` keeps."""
-        return neck_light(self.crop_points(self.points), self.crop_points(points), size)
-
-
-def geometry(source: FaceTrack, *generated: FaceTrack) -> Geometry:
-    """Pose, crops and mask of a clip. The mask makes room for mouths and cheeks of `generated` tracks too."""
-    pose = source.pose
-    old, *new = (to_canonical(track.points, pose)[source.usable] for track in (source, *generated))
-    extent = mask_extent(torch.cat([old, *new]))
-    for shapes in new:
-        extent = room_for_cheeks(extent, old, shapes)
-    return Geometry(pose, source.transform, extent, source.points)
 
 
 def select_references(
@@ -130,20 +49,23 @@ def select_references(
     count: int,
     fixed: bool = False,
     progress: Progress = None,
-    hidden: Tensor | None = None,
+    occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
     """Cut `count` references from the clip: a bank of many mouths to retrieve from, or few `fixed` ones.
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
     are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
-    no frame is usable. Frames whose mouth something `hidden (f,)` are left out, unless that is all of them. Of several
-    people in a film with cuts, `count` are cut for each.
+    no frame is usable. Frames with an `occlusion` before the lips are left out unless that is all of them; others lose
+    it. Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
-        banks = [select_references(source, one, place, count, fixed, progress, hidden) for one, _ in people]
+        rest = (place, count, fixed, progress, occlusion)
+        banks = [select_references(source, one, *rest) for one, _ in people]
         names = [int(track.people[own][0]) for _, own in people]
         return joined(banks, names)
-    allowed = track.usable if hidden is None or not (track.usable & ~hidden).any() else track.usable & ~hidden
+    allowed = track.usable
+    if occlusion is not None and (bare := allowed & ~covers_lips(occlusion, place)).any():
+        allowed = bare
     shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
     points, even = place.crop_points(track.points), torch.ones(len(shape))
     features = reference_features(points)
@@ -153,6 +75,8 @@ def select_references(
         wanted = choose_references(shape, even, allowed, looked, yaw).unique()
     sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
     crops, *full = cut_sizes(source, place, wanted, sizes, progress)
+    if occlusion is not None:
+        wanted, crops, full = _uncovered(wanted, crops, full, points[wanted], occlusion[wanted])
     covered = covered_pictures(crops, points[wanted], place.pose.rotation[wanted], track.times[wanted])
     sharp, usable = sharpness(crops), allowed[wanted] & ~covered
     if fixed:
@@ -163,60 +87,28 @@ def select_references(
     return ReferenceBank(crops[keep], points[frames], shape[frames], frames, *(larger[keep] for larger in full))
 
 
-def cut_frames(
-    source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
-) -> Tensor:
-    """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
-    return cut_sizes(source, place, frames, [size], progress)[0]
+def _uncovered(
+    frames: Tensor, crops: Tensor, full: list[Tensor], points: Tensor, occlusion: Occlusion
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Pictures of the `frames (m,)` without what was found before the face, one row of `occlusion` each.
+
+    Those in which it stays, because none shows what is behind, are left out, unless that is all of them.
+    """
+    if (occlusion.rows < 0).all():
+        return frames, crops, full
+    shares = occlusion.shares(CROP_SIZE)
+    filled, missing = uncover(crops, points, shares)
+    full = [filled_in(larger, filled, shares) for larger in full]
+    good = ~covers(missing, points, AROUND, SPOILT)
+    good = good if good.any() else ~good
+    return frames[good], filled[good], [larger[good] for larger in full]
 
 
-def cut_sizes(
-    source: FrameSource, place: Geometry, frames: Tensor, sizes: Sequence[int], progress: Progress = None
-) -> list[Tensor]:
-    """As `cut_frames`, the same crops in several sizes: the clip is read once."""
-    crops = [torch.zeros(len(frames), 3, size, size, dtype=torch.uint8) for size in sizes]
-    for pixels, index, at, done in pick_frames(source, frames.unique()):
-        if len(at):
-            found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
-            here = at[found] == frames
-            for made in crops:
-                cut = cut_source(pixels, place[at], made.shape[-1], index).mul(255).round().byte()
-                made[here] = cut[found[here]]
-        if progress is not None:
-            progress(done, len(place.pose))
-    return crops
-
-
-def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """The frames `wanted (m,)`, sorted, in chunks: `(pixels, index into them, their numbers, how far is read)`."""
-    if isinstance(source, TensorSource):
-        for at in wanted.split(chunk):
-            yield source.frames, at, at, int(at[-1]) + 1
-        return
-    start = 0
-    for pixels, _ in source.chunks(chunk):
-        at = wanted[(wanted >= start) & (wanted < start + len(pixels))]
-        yield pixels, at - start, at, start + len(pixels)
-        start += len(pixels)
-
-
-def picked(frames: Tensor, index: Tensor) -> Tensor:
-    """`frames[index]` for a rising, not empty `index (b,)`; no copy where the frames follow each other."""
-    first, last = int(index[0]), int(index[-1])
-    return frames[first : last + 1] if last - first + 1 == len(index) else frames[index.to(frames.device)]
-
-
-def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None) -> Tensor:
-    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`."""
-    rows, columns, transform = crop_window(resized(place.transform, size), frames.shape[1:3], size)
-    window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
-    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size)
-
-
-def pictures(frames: Tensor) -> Tensor:
-    """Frames `(f, h, w, c)` of any type -> `(f, 3, h, w)` float32 0..1, on the CPU."""
-    picture = frames[..., :3].permute(0, 3, 1, 2).cpu()
-    return picture.float() if picture.is_floating_point() else picture.float() / 255
+def bare_face(face: Tensor, keep: Tensor, place: Geometry) -> Tensor:
+    """The `face (b, 1, s, s)` of crops without what stays as filmed in the frames, `keep (b, h, w)`, 0..1."""
+    size = face.shape[-1]
+    covered = sample_affine(keep[:, None].float().cpu(), resized(place.transform, size), (size, size))
+    return face * (1 - covered.clamp(0, 1))
 
 
 def lay_back(
@@ -265,6 +157,15 @@ class Painted(NamedTuple):
     mask: Tensor
     face: Tensor
 
+    def behind(self, occlusion: Occlusion) -> Painted:
+        """The same without what lies before the face, one row a crop."""
+        mask, face = (x * (1 - occlusion.shares(x.shape[-1])) for x in (self.mask, self.face))
+        return self._replace(mask=mask, face=face)
+
+    def beside(self, keep: Tensor, place: Geometry) -> Painted:
+        """The same with no skin where `keep (b, h, w)` lies over the frames, so that no colour is taken from it."""
+        return self._replace(face=bare_face(self.face, keep, place))
+
 
 def paint_crops(
     model: AppearanceModel,
@@ -309,10 +210,12 @@ def render_frames(
     masks: Tensor | None = None,
     fine: Fine | None = None,
     keep: Tensor | None = None,
+    occlusion: Occlusion | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and masks of 256 crops.
 
     Frames that are not `usable (b,)` pass through bit for bit. `masks` and `keep (b, h, w)`: as in `lay_back`.
+    `occlusion`: what was found before these faces; it stays, and takes no part in matching colours.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
@@ -321,6 +224,10 @@ def render_frames(
     place, chosen = place[index], References(*(tensor[index] for tensor in references))
     fine = None if fine is None else Fine(*(tensor[index] for tensor in fine))
     painted = paint_crops(model, frames, place, points[index], chosen, index=index, fine=fine)
+    if occlusion is not None:
+        painted = painted.behind(occlusion[index])
+    if keep is not None:
+        painted = painted.beside(keep[index], place)
     mask[index] = F.max_pool2d(painted.mask, painted.mask.shape[-1] // model.params.size)
     lay_back(out, index, match_colour(*painted), painted.mask, place, masks, keep)
     return out, mask
@@ -335,18 +242,20 @@ def render_clip(
     chunk: int = 8,
     progress: Progress = None,
     keep: Iterator[Tensor] | None = None,
+    occlusion: Occlusion | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Stream a clip: yields `(frames (b, h, w, 3), times (b,), crop masks (b, 1, s, s))`, one chunk at a time.
 
-    `keep` gives what stays as it is `(b, h, w)`, 0..1, in the same chunks.
+    `keep` gives what stays as it is `(b, h, w)`, 0..1, in the same chunks; `occlusion` is the whole clip's.
     """
     schedule = reference_schedule(bank, spoken, place, model.params)
     start = 0
     for frames, times in source.chunks(chunk):
         part = slice(start, start + len(frames))
         told = (place[part], spoken.points[part], bank.gather(schedule[part]), spoken.usable[part])
-        stays = None if keep is None else next(keep)
-        out, mask = render_frames(model, frames, *told, fine=bank.fine(schedule[part]), keep=stays)
+        stays, before = None if keep is None else next(keep), None if occlusion is None else occlusion[part]
+        fine = bank.fine(schedule[part])
+        out, mask = render_frames(model, frames, *told, fine=fine, keep=stays, occlusion=before)
         yield out, times, mask
         start += len(frames)
         if progress is not None:

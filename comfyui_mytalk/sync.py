@@ -18,11 +18,15 @@ from torch import Tensor
 
 from .appearance.bank import ReferenceBank
 from .appearance.model import AppearanceModel, load_appearance
+from .appearance.occlusion import Occlusion, OcclusionNet, load_occlusion
 from .appearance.references import BANK
 from .appearance.tuning import load_tuning, tuned_copy
 from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
-from .keep import MaskFile, covering
+from .errors import InputError
+from .frames import FrameSource
+from .geometry import geometry
+from .keep import MaskFile, either, find_occlusion, told_occlusion
 from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
 from .landmarks.tracker import FaceLandmarker
 from .motion.edit import MotionEdit, edit_motion
@@ -30,7 +34,7 @@ from .motion.generate import MotionOptions, speak
 from .motion.identity import IdentityExtractor, identity_tokens, load_identity
 from .motion.model import MotionModel, check_needs, load_motion
 from .output import check_output
-from .pipeline import FrameSource, geometry, render_clip, select_references
+from .pipeline import render_clip, select_references
 from .speech.audio import Audio, fit_audio, read_audio, speech_16k
 from .speech.features import SpeechFeatures, load_speech_encoder
 from .training.tune import TuneOptions, tune_on_clip
@@ -40,7 +44,8 @@ from .video.writer import SUFFIXES, VideoWriter
 
 logger = logging.getLogger(__name__)
 StageProgress = Callable[[str, int, int], None]
-STAGES = ("face", "motion", "references", "tune", "picture")
+STAGES = ("face", "occlusions", "motion", "references", "tune", "picture")
+OCCLUSIONS = ("keep", "paint")
 CHUNK = 8  # frames in flight
 SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 
@@ -53,7 +58,8 @@ class SyncOptions:
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
     in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `keep_mask`: a picture
-    or video, light where the film stays as it is, a hand before the mouth for one. `tune`: steps of actor tuning
+    or video, light where the film stays as it is, a hand before the mouth for one. `occlusions`: "keep" what a network
+    finds before the mouth, or "paint" over it. `tune`: steps of actor tuning
     before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 
@@ -67,6 +73,7 @@ class SyncOptions:
     reference_video: str | Path | None = None
     style_video: str | Path | None = None
     keep_mask: str | Path | None = None
+    occlusions: str = "keep"
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
@@ -75,6 +82,7 @@ class SyncOptions:
     identity: str = "identity_small"
     motion: str = "motion_small"
     appearance: str = "appearance_small"
+    occlusion: str = "occlusion_small"
     device: str = "auto"
     dtype: str = "auto"
     crf: int = 14
@@ -82,13 +90,14 @@ class SyncOptions:
 
 @dataclass
 class Models:
-    """The five networks of the pipeline, on their device."""
+    """The networks of the pipeline, on their device."""
 
     landmarker: FaceLandmarker
     speech: SpeechFeatures
     identity: IdentityExtractor
     motion: MotionModel
     appearance: AppearanceModel
+    occlusion: OcclusionNet | None
 
 
 @dataclass
@@ -108,8 +117,11 @@ def load_models(options: SyncOptions) -> Models:
     """Load and check all weights; raises InputError, before any long work, when one is missing or does not fit."""
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
+    if options.occlusions not in OCCLUSIONS:
+        raise InputError(f"occlusions: got {options.occlusions!r}, expected {' or '.join(OCCLUSIONS)}")
     for name, kind in ((options.identity, "identity"), (options.motion, "motion"), (options.appearance, "appearance")):
         find_weights(name, kind)
+    occlusion = load_occlusion(options.occlusion, device) if options.occlusions == "keep" else None
     speech, identity = load_speech_encoder(options.speech_encoder, device), load_identity(options.identity, device)
     motion = load_motion(options.motion, device)
     check_needs(motion, speech, identity)
@@ -118,7 +130,7 @@ def load_models(options: SyncOptions) -> Models:
         appearance = tuned_copy(appearance, load_tuning(options.tuned))
     if not options.tune:  # tuning starts from the weights as published, and is rounded afterwards
         appearance = appearance.to(dtype)
-    return Models(load_face_landmarker(device), speech, identity, motion, appearance)
+    return Models(load_face_landmarker(device), speech, identity, motion, appearance, occlusion)
 
 
 def sync_video(
@@ -145,6 +157,8 @@ def sync_video(
     with watch.stage("face"):
         face_progress = stage_progress(progress, "face")
         track = track_faces(reader.chunks(CHUNK), models.landmarker, choice, face_progress, reader.info.frames)
+    with watch.stage("occlusions"):
+        occlusion = see_occlusions(models, reader, track, stage_progress(progress, "occlusions"))
     index = fit_frames(len(track), float(reader.info.fps), audio.duration, options.length_mode)
     source = FittedReader(reader, index)
     track, original = fit_track(track, index, source.times), track
@@ -154,10 +168,10 @@ def sync_video(
         spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"), style)
     with watch.stage("references"):
         face = original if shown is reader else track_faces(shown.chunks(CHUNK), models.landmarker)
-        hidden = None
+        before = occlusion if shown is reader else see_occlusions(models, shown, face)
         if keep and shown is reader:
-            hidden = covering(keep.chunks(CHUNK), face.points, face.transform, CHUNK)
-        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"), hidden)
+            before = either(before, told_occlusion(keep.chunks(CHUNK), face, CHUNK))
+        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"), before)
     if options.tune:
         with watch.stage("tune"):
             tune = TuneOptions(options.tune, seed=options.seed)
@@ -169,12 +183,20 @@ def sync_video(
         info = reader.info
         with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
             stays = keep.chunks(CHUNK, index) if keep else None
-            parts = render_clip(
-                models.appearance, source, spoken, place, bank, CHUNK, stage_progress(progress, "picture"), stays
-            )
+            before = None if occlusion is None else occlusion[index]
+            shows = stage_progress(progress, "picture")
+            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, shows, stays, before)
             for frames, times, _ in parts:
                 writer.write(frames, times)
-    return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds)
+    covered = None if occlusion is None else occlusion[index].rows >= 0
+    return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds, covered)
+
+
+def see_occlusions(
+    models: Models, source: FrameSource, track: FaceTrack, progress: Callable[[int, int], None] | None = None
+) -> Occlusion | None:
+    """What lies before the face in a clip; None when it is to be painted over."""
+    return models.occlusion and find_occlusion(models.occlusion, source, track, CHUNK, progress)
 
 
 def show_references(
@@ -183,12 +205,12 @@ def show_references(
     track: FaceTrack,
     options: SyncOptions,
     progress: Callable[[int, int], None] | None = None,
-    hidden: Tensor | None = None,
+    occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
-    """References as `options` want them, from the clip with this track; `hidden (f,)`: not of these frames."""
+    """References as `options` want them, from the clip with this track, without what lies before the face."""
     fixed = options.references == "fixed"
     count = model.params.references if fixed else BANK
-    return select_references(source, track, geometry(track), count, fixed, progress, hidden)
+    return select_references(source, track, geometry(track), count, fixed, progress, occlusion)
 
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
@@ -227,8 +249,9 @@ def report(
     track: FaceTrack,
     references: Tensor,
     seconds: dict[str, float],
+    covered: Tensor | None = None,
 ) -> dict[str, Any]:
-    """What was done, in plain JSON: which frames were spoken, interpolated or passed through, and the time spent."""
+    """What was done, in plain JSON: frames spoken, interpolated, passed through, covered in part, and the time."""
     return {
         "video": str(video),
         "speech": str(speech),
@@ -241,6 +264,7 @@ def report(
             "interpolated": int((track.usable & ~track.found).sum()),
             "passed_through": spans(~track.usable),
             "people": track.count,
+            "covered": spans(covered) if covered is not None else [],
         },
         "references": references.tolist(),
         "options": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},

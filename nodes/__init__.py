@@ -5,6 +5,7 @@ from __future__ import annotations
 from .appearance_vae import AppearanceVAE
 from .edit_motion import EditMotion
 from .extract_dense_landmarks import ExtractDenseLandmarks
+from .find_occlusions import FindOcclusions
 from .fit_video_to_speech import FitVideoToSpeech
 from .host import ComfyExtension, io, register_folders
 from .identity_embed import IdentityEmbed
@@ -32,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     PasteBack,
     FitVideoToSpeech,
     LandmarkOverlay,
+    FindOcclusions,
     EditMotion,
     Score,
     TuneActor,

@@ -9,18 +9,14 @@ from torch import Tensor
 from ..comfyui_mytalk.appearance.bank import ReferenceBank
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from ..comfyui_mytalk.appearance.tuning import Tuning, tuned_copy
+from ..comfyui_mytalk.frames import pictures
+from ..comfyui_mytalk.geometry import Geometry, geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.canonical import to_canonical
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import (
-    Geometry,
-    geometry,
-    paint_crops,
-    pictures,
-    reference_schedule,
-)
+from ..comfyui_mytalk.pipeline import paint_crops, reference_schedule
 from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input
 from .listening import listening

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
 from ..comfyui_mytalk.landmarks.tracker import BATCH, FaceLandmarker
-from ..comfyui_mytalk.pipeline import TensorSource
 from .host import Progress, device, field, io, missing_models, network, retrying, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
 from .media import read_images

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.frames import pictures
 from ..comfyui_mytalk.landmarks.drawing import draw_over
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import pictures
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY
 from .masked_reference_select import check_frames

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.bank import ReferenceBank
 from ..comfyui_mytalk.appearance.model import AppearanceModel
+from ..comfyui_mytalk.appearance.occlusion import Occlusion
 from ..comfyui_mytalk.appearance.tuning import Tuning
+from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from ..comfyui_mytalk.pipeline import geometry, reference_schedule, render_frames
+from ..comfyui_mytalk.pipeline import reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio
 from .appearance_vae import load_model, tuned_input
 from .extract_dense_landmarks import WEIGHTS, describe, extract
+from .find_occlusions import WEIGHTS as OCCLUSION
+from .find_occlusions import describe_occlusion, see_occlusions
 from .host import Progress, field, halving, io, missing_models, schema, to_host
 from .identity_embed import embed_identity
 from .inputs import (
@@ -27,6 +31,7 @@ from .inputs import (
     fps_input,
     keep_input,
     model_input,
+    occlusions_input,
     reference_inputs,
     sampling_inputs,
     seed_input,
@@ -68,6 +73,7 @@ class LipSync(io.ComfyNode):
                 model_input("appearance", "appearance_model"),
                 tuned_input(),
                 keep_input(),
+                occlusions_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -85,9 +91,11 @@ class LipSync(io.ComfyNode):
         identity_model: str | None = None,
         motion_model: str | None = None,
         appearance_model: str | None = None,
+        keep_occlusions: bool = True,
     ) -> bool | str:
         return missing_models(
             face=WEIGHTS,
+            occlusion=OCCLUSION if keep_occlusions else None,
             speech=speech_encoder,
             identity=identity_model,
             motion=motion_model,
@@ -117,6 +125,7 @@ class LipSync(io.ComfyNode):
         appearance_model: str,
         tuned: Tuning | None = None,
         keep_mask: Tensor | None = None,
+        keep_occlusions: bool = True,
     ) -> io.NodeOutput:
         given, progress = read_audio(audio), Progress()
         images, fps = read_frames(images, fps)
@@ -125,13 +134,15 @@ class LipSync(io.ComfyNode):
         options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
-        track = extract(images, fps, choice, progress.part(0.05, 0.3))
+        track = extract(images, fps, choice, progress.part(0.05, 0.25))
+        before = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
         identity = embed_identity(track, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
-        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45), keep)
+        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45), keep, before)
         painter = load_model(appearance_model, tuned)
-        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep)
-        report = f"{describe(track)}; {given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
+        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, before)
+        seen = "" if before is None else f"{describe_occlusion(before)}; "
+        report = f"{describe(track)}; {seen}{given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
 
 
@@ -149,11 +160,12 @@ def render(
     painter: tuple[AppearanceModel, int],
     progress: Progress,
     keep: Tensor | None = None,
+    occlusion: Occlusion | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
-    Where `keep (f, h, w)` is 1 the frames stay as they are. Crops go straight into the frames: only the last two nodes
-    of the single steps hold them for a whole clip.
+    Where `keep (f, h, w)` is 1 the frames stay as they are, and so does what was found before the face. Crops go
+    straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
     model, batch = painter
     place = geometry(track, motion)
@@ -166,8 +178,8 @@ def render(
         given = given if given.is_floating_point() else given / 255.0
         masks[part] = 0
         told = (here, motion.points[part], references, motion.usable[part])
-        stays = None if keep is None else keep[part]
-        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]), stays)
+        stays, before = (None if x is None else x[part] for x in (keep, occlusion))
+        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]), stays, before)
 
     with listening(model):
         halving(run, len(images), batch, progress.showing(frames.__getitem__))

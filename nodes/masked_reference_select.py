@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.bank import ReferenceBank, Schedule
+from ..comfyui_mytalk.appearance.occlusion import Occlusion
 from ..comfyui_mytalk.errors import InputError
-from ..comfyui_mytalk.keep import covering
+from ..comfyui_mytalk.frames import TensorSource
+from ..comfyui_mytalk.geometry import geometry
+from ..comfyui_mytalk.keep import either, told_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import TensorSource, geometry, select_references
+from ..comfyui_mytalk.pipeline import select_references
 from .host import Progress, field, io, schema, to_host
 from .inputs import CATEGORY, REFERENCES, keep_input, reference_inputs
 from .media import read_images, read_keep
@@ -60,14 +63,23 @@ def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None
 
 
 def select(
-    images: Tensor, track: FaceTrack, mode: str, count: int, progress: Progress, keep: Tensor | None = None
+    images: Tensor,
+    track: FaceTrack,
+    mode: str,
+    count: int,
+    progress: Progress,
+    keep: Tensor | None = None,
+    occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
-    """At most `count` references to retrieve from, or the fixed three; none with lips under `keep (f, h, w)`."""
+    """At most `count` references to retrieve from, or the fixed three; none with lips under `keep (f, h, w)`, or under
+    what was found before the face; what lies elsewhere is taken away."""
     if mode not in REFERENCES:
         raise InputError(f"mode: got {mode!r}, expected {', '.join(REFERENCES)}")
     source, fixed = TensorSource(images, 1.0), mode == REFERENCES[1]
-    hidden = None if keep is None else covering(iter(keep.cpu().split(BATCH)), track.points, track.transform, BATCH)
-    return select_references(source, track, geometry(track), FIXED if fixed else count, fixed, progress, hidden)
+    if keep is not None:
+        occlusion = either(occlusion, told_occlusion(iter(keep.split(BATCH)), track, BATCH))
+    place, wanted = geometry(track), FIXED if fixed else count
+    return select_references(source, track, place, wanted, fixed, progress, occlusion)
 
 
 def visible_lips(bank: ReferenceBank) -> Tensor:

@@ -8,9 +8,11 @@ from torch import Tensor
 from ..comfyui_mytalk.appearance.blend import match_colour
 from ..comfyui_mytalk.appearance.fine import enlarge
 from ..comfyui_mytalk.errors import InputError
+from ..comfyui_mytalk.frames import cut_source, pictures
+from ..comfyui_mytalk.geometry import Geometry, geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import Geometry, cut_source, geometry, lay_back, pictures
+from ..comfyui_mytalk.pipeline import bare_face, lay_back
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY, keep_input
 from .masked_reference_select import check_frames
@@ -103,7 +105,8 @@ def lay_over(
             mask = enlarge(mask, crop.shape[-1])
             if match:
                 source = cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index)
-                crop = match_colour(crop, source, mask, here.face(CROP_SIZE))
+                face = here.face(CROP_SIZE)
+                crop = match_colour(crop, source, mask, face if keep is None else bare_face(face, keep[index], here))
             lay_back(frames, index, crop, mask, here, masks, keep)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))

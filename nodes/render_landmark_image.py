@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import geometry
 from .host import Progress, field, halving, io, schema, to_host
 from .inputs import CATEGORY
 from .types import Track

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from ..comfyui_mytalk.appearance.tuning import load_tuning, save_tuning
+from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from ..comfyui_mytalk.pipeline import TensorSource
 from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
 from .host import Progress, field, io, missing_models, network, output_folder, schema
 from .inputs import CATEGORY, model_input

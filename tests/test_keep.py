@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.keep import MaskFile, covering, hides_mouth
+from comfyui_mytalk.geometry import Geometry
+from comfyui_mytalk.keep import MaskFile, covers_lips, either, told_occlusion
 from comfyui_mytalk.landmarks.align import CROP_SIZE
+from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.sync import SyncOptions, sync_video
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
@@ -48,18 +51,47 @@ def masks(*numbers: int, count: int = 6) -> list[np.ndarray]:
     return pictures
 
 
+class Crops(FaceTrack):
+    """A track whose crops are the whole frames."""
+
+    transform = property(lambda self: TURN.expand(len(self), -1, -1))
+
+
+def track(count: int) -> Crops:
+    face = torch.nn.functional.pad(points(count), (0, 1))
+    return Crops(face, torch.ones(count, dtype=torch.bool), torch.arange(count) / 25, (SIDE, SIDE))
+
+
+def hidden(masks: Iterator[torch.Tensor], count: int) -> list[bool]:
+    told = told_occlusion(masks, track(count), 4)
+    return covers_lips(told, Geometry(None, TURN.expand(count, -1, -1), None, track(count).points)).tolist()
+
+
 def test_a_hidden_mouth_is_one_whose_lips_are_covered():
     hand, cheek = torch.zeros(2, SIDE, SIDE), torch.zeros(1, SIDE, SIDE)
     hand[1][mouth()] = 1
     cheek[:, :, :4] = 1
-    assert hides_mouth(torch.cat([hand, cheek]), points(3), TURN.expand(3, -1, -1)).tolist() == [False, True, False]
+    masks = torch.cat([hand, cheek])
+    assert hidden(iter(masks.split(4)), 3) == [False, True, False]
+    assert (told_occlusion(iter(masks.split(4)), track(3), 4).rows >= 0).tolist() == [False, True, True]
+
+
+def test_what_is_found_and_what_is_told_count_alike():
+    left, right = torch.zeros(4, SIDE, SIDE), torch.zeros(4, SIDE, SIDE)
+    left[1:3, :, : SIDE // 2] = 1
+    right[2:, :, SIDE // 2 :] = 1
+    first, second = (told_occlusion(iter([masks]), track(4), 4) for masks in (left, right))
+    both = either(first, second)
+    assert (both.rows >= 0).tolist() == [False, True, True, True]
+    expected = torch.maximum(first.shares(32), second.shares(32))
+    assert (both.shares(32) - expected).abs().max() < 0.01 and both.shares(32)[2].min() > 0.4
+    assert either(first, None) is first and either(None, second) is second and either(None, None) is None
 
 
 def test_masks_come_in_the_order_of_the_film(tmp_path):
     source = VideoReader(film(tmp_path / "film.mp4", masks()))
     given = MaskFile(film(tmp_path / "masks.mp4", masks(2, 3)), source)
-    hidden = covering(given.chunks(4), points(6), TURN.expand(6, -1, -1), 4)
-    assert hidden.tolist() == [False, False, True, True, False, False]
+    assert hidden(given.chunks(4), 6) == [False, False, True, True, False, False]
     looped, (rows, columns) = torch.cat(list(given.chunks(4, torch.tensor([3, 4, 5, 0, 1, 2, 3])))), mouth()
     assert looped[:, rows, columns].mean((1, 2)).gt(0.9).tolist() == [True, False, False, False, False, True, True]
     assert looped.min() == 0 and looped.max() == 1
@@ -69,7 +101,7 @@ def test_a_picture_holds_for_all_frames(tmp_path):
     Image.fromarray(masks(0)[0]).save(tmp_path / "mask.png")
     source = VideoReader(film(tmp_path / "film.mp4", masks()))
     given = MaskFile(tmp_path / "mask.png", source)
-    assert covering(given.chunks(4), points(6), TURN.expand(6, -1, -1), 4).all()
+    assert all(hidden(given.chunks(4), 6))
     assert [part.shape for part in given.chunks(4, torch.arange(6))] == [(4, SIDE, SIDE), (2, SIDE, SIDE)]
 
 
@@ -86,7 +118,7 @@ def test_masks_of_another_film_are_refused(tmp_path):
 def test_what_is_kept_stays_bit_for_bit(kind):
     frames = torch.randint(0, 256, (2, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(0)).to(kind)
     frames = frames / 255 if kind == torch.float32 else frames
-    place = pipeline.Geometry(None, TURN.expand(2, -1, -1), None, points(2))
+    place = Geometry(None, TURN.expand(2, -1, -1), None, points(2))
     keep, mask, made = torch.zeros(2, SIDE, SIDE), torch.ones(2, 1, 64, 64), frames.clone()
     keep[:, :10] = 0.5
     keep[:, :, 40:] = 1

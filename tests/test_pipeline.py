@@ -12,6 +12,8 @@ from comfyui_mytalk.appearance.blend import frame_mask, paste_back
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.frames import TensorSource, cut_source, picked
+from comfyui_mytalk.geometry import Geometry, geometry
 from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
 from comfyui_mytalk.landmarks.canonical import mouth_opening
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
@@ -28,7 +30,7 @@ def frames() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def track(frames) -> FaceTrack:
-    source = pipeline.TensorSource(frames, 25)
+    source = TensorSource(frames, 25)
     return track_faces(source.chunks(4), load_face_landmarker("cpu"))
 
 
@@ -46,7 +48,7 @@ def open_mouth(track: FaceTrack, pixels: float = 6.0) -> FaceTrack:
 
 
 def render(model, frames, track, spoken, chunk=8, fps=25.0):
-    source, place = pipeline.TensorSource(frames, fps), pipeline.geometry(track, spoken)
+    source, place = TensorSource(frames, fps), geometry(track, spoken)
     bank = pipeline.select_references(source, track, place, 4)
     parts = list(pipeline.render_clip(model, source, spoken, place, bank, chunk))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
@@ -82,9 +84,9 @@ def test_frames_without_a_usable_face_pass_through(model, frames, track):
 
 
 def test_the_mask_does_not_move_with_the_mouth(track):
-    place = pipeline.geometry(track)
+    place = geometry(track)
     for pixels in (3.0, 9.0):
-        moved = dataclasses.replace(pipeline.geometry(open_mouth(track, pixels)), extent=place.extent)
+        moved = dataclasses.replace(geometry(open_mouth(track, pixels)), extent=place.extent)
         assert torch.equal(place.mask(256), moved.mask(256)) and torch.equal(place.hole(256), moved.hole(256))
 
 
@@ -92,7 +94,7 @@ def test_the_neck_below_both_jaws_is_the_sources(model, frames, track):
     """Though the mask reaches farther in a clip that opens its mouth wide in another frame."""
     spoken = open_mouth(track)
     spoken.points[0] = open_mouth(track, 25.0).points[0]
-    place, later = pipeline.geometry(track, spoken), slice(1, None)
+    place, later = geometry(track, spoken), slice(1, None)
     assert (place.pasted(spoken.points, 256) <= place.mask(256)).all()
     out, _, mask = render(model, frames, track, spoken)
     jaws = torch.stack([place.crop_points(each.points)[later, 152] for each in (track, spoken)])
@@ -107,8 +109,8 @@ def test_the_neck_below_both_jaws_is_the_sources(model, frames, track):
 
 def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
     spoken = open_mouth(track)
-    place = pipeline.geometry(track, spoken)
-    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 4)
+    place = geometry(track, spoken)
+    bank = pipeline.select_references(TensorSource(frames, 25), track, place, 4)
     references = bank.gather(pipeline.reference_schedule(bank, spoken, place, model.params))
     painted = pipeline.paint_crops(model, frames, place, spoken.points, references)
     assert torch.equal(painted.face, place.face(256))
@@ -119,7 +121,7 @@ def test_a_dark_spot_below_the_chin_is_a_shadow_at_most(model, frames, track):
 
 def test_colours_are_compared_on_the_face_alone(track):
     """Not on the neck: where the chin moved, source and picture show different things there."""
-    place = pipeline.geometry(track)
+    place = geometry(track)
     face, points = place.face(256)[:, 0], place.crop_points(track.points)
     for frame, chin, brow in zip(face, points[:, 152].round().int(), points[:, 9].round().int(), strict=True):
         assert frame[chin[1] - 12, chin[0]] == 1 and frame[brow[1], brow[0]] == 1
@@ -127,8 +129,8 @@ def test_colours_are_compared_on_the_face_alone(track):
 
 
 def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
-    place = pipeline.geometry(track)
-    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), track, place, 3, fixed=True)
+    place = geometry(track)
+    bank = pipeline.select_references(TensorSource(frames, 25), track, place, 3, fixed=True)
     references = bank.gather(pipeline.reference_schedule(bank, track, place, model.params))
     pictures = (frames.float() / 255) ** 1.01  # values that are no multiples of 1/255
     out, _ = pipeline.render_frames(model, pictures, place, track.points, references, track.usable)
@@ -138,8 +140,8 @@ def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
 
 def test_references_know_how_wide_the_whole_clip_opens(frames, track):
     """Not only those that a frame is shown: a mouth is drawn only where the clip has none."""
-    place = pipeline.geometry(track)
-    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), open_mouth(track, 2.0), place, 4)
+    place = geometry(track)
+    bank = pipeline.select_references(TensorSource(frames, 25), open_mouth(track, 2.0), place, 4)
     bank.points[2, 14, 1] += 30
     gathered = bank.gather(Schedule(torch.tensor([[0, 1, 3], [0, 0, 1]])))
     assert torch.equal(gathered.openings[:, 1], mouth_opening(bank.points[2]).expand(2))
@@ -159,10 +161,10 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2) * scale
     centre = torch.tensor([[330.0 + shift[0], 240.0 + shift[1]], [341.0 + shift[0], 236.0 + shift[1]]])
     transform = torch.cat([turn, (centre - turn.sum(-1) * 128)[..., None]], -1)
-    place = pipeline.Geometry(None, transform, None, None)
+    place = Geometry(None, transform, None, None)
     frames = torch.rand(2, 480, 640, 4, generator=torch.Generator().manual_seed(0))
     whole = frames[..., :3].permute(0, 3, 1, 2)
-    found = pipeline.cut_source(frames, place)
+    found = cut_source(frames, place)
     torch.testing.assert_close(found, cut_crops(whole, transform), atol=1e-3, rtol=0)
     crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     mask[:, :, 90:200, 60:190] = 0.75
@@ -188,7 +190,7 @@ def test_a_close_up_keeps_the_films_own_detail(model, closeup, monkeypatch):
     """What the network paints is soft there; pixels outside the mask and other chunk sizes stay what they were."""
     frames, track = closeup
     monkeypatch.setattr(type(model), "forward", lambda self, masked, landmarks, references: references[:, 0])
-    place, source = pipeline.geometry(track), pipeline.TensorSource(frames, 25)
+    place, source = geometry(track), TensorSource(frames, 25)
     bank = pipeline.select_references(source, track, place, 4)
     assert bank.size == 512 and bank.crops.shape[-1] == 256
     fine, _, mask = (torch.cat(x) for x in zip(*pipeline.render_clip(model, source, track, place, bank), strict=True))
@@ -211,4 +213,4 @@ def test_a_close_up_keeps_the_films_own_detail(model, closeup, monkeypatch):
 @pytest.mark.parametrize("index", [[2], [1, 2, 3], [0, 2, 5]])
 def test_frames_are_picked_alike_with_and_without_gaps(frames, index):
     wanted = torch.tensor(index)
-    assert torch.equal(pipeline.picked(frames, wanted), frames[wanted])
+    assert torch.equal(picked(frames, wanted), frames[wanted])

@@ -8,6 +8,8 @@ import torch
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.frames import TensorSource
+from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.canonical import from_canonical, mouth_opening, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
@@ -68,8 +70,8 @@ def test_nobody_is_painted_from_the_other() -> None:
     film, params = track(), PRESETS["small"]
     frames = torch.full((2 * HALF, 256, 256, 3), 60, dtype=torch.uint8)
     frames[HALF:] = 180
-    place = pipeline.geometry(film)
-    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), film, place, 12)
+    place = geometry(film)
+    bank = pipeline.select_references(TensorSource(frames, 25), film, place, 12)
     assert bank.people.tolist() == [0] * int((bank.people == 0).sum()) + [1] * int((bank.people == 1).sum())
     assert (bank.frames < HALF).tolist() == (bank.people == 0).tolist()
     schedule = pipeline.reference_schedule(bank, film, place, params)
@@ -77,7 +79,7 @@ def test_nobody_is_painted_from_the_other() -> None:
     strangers = (bank.people != PEOPLE[:, None]) * schedule.share
     assert strangers.abs().max() < 1e-4
     early = film[: HALF + 10]
-    trimmed = pipeline.reference_schedule(bank, early, pipeline.geometry(early), params)
+    trimmed = pipeline.reference_schedule(bank, early, geometry(early), params)
     assert (bank.people[trimmed.index] == PEOPLE[: HALF + 10, None]).all(), "a speech that is shorter than the film"
     shown = bank.gather(schedule[[5, HALF + 5]])
     for row, who in enumerate((0, 1)):
@@ -85,7 +87,7 @@ def test_nobody_is_painted_from_the_other() -> None:
         torch.testing.assert_close(shown.openings[row], torch.stack(own.aminmax()))
     alone = bank.gather(pipeline.reference_schedule(bank, film, place, replace(params, references=1))[[5, HALF + 5]])
     torch.testing.assert_close(alone.openings, shown.openings)
-    fixed = pipeline.select_references(pipeline.TensorSource(frames, 25), film, place, 3, fixed=True)
+    fixed = pipeline.select_references(TensorSource(frames, 25), film, place, 3, fixed=True)
     few = pipeline.reference_schedule(fixed, film, place, replace(params, regression=False, detail=0.0))
     assert (fixed.people[few.index] == PEOPLE[:, None]).all()
 
@@ -93,8 +95,8 @@ def test_nobody_is_painted_from_the_other() -> None:
 def test_pictures_of_another_clip_serve_everybody() -> None:
     film, frames = track(), torch.full((2 * HALF, 256, 256, 3), 60, dtype=torch.uint8)
     other = film.replace(points=film.points + 3.0)
-    bank = pipeline.select_references(pipeline.TensorSource(frames, 25), other, pipeline.geometry(other), 6)
-    schedule = pipeline.reference_schedule(bank, film, pipeline.geometry(film), PRESETS["small"])
+    bank = pipeline.select_references(TensorSource(frames, 25), other, geometry(other), 6)
+    schedule = pipeline.reference_schedule(bank, film, geometry(film), PRESETS["small"])
     assert len(schedule.index) == len(film)
 
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from ..errors import InputError
+from ..frames import TensorSource
+from ..geometry import geometry
 from ..landmarks.track import FaceTrack
-from ..pipeline import TensorSource, geometry
 from ..speech.audio import Audio, fit_audio
 from .plot import opening_plot
 from .report import METRICS, number

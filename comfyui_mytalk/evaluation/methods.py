@@ -17,8 +17,10 @@ from ..appearance.bank import ReferenceBank
 from ..appearance.params import AppearanceParams
 from ..appearance.references import BANK
 from ..appearance.render import Inputs
+from ..frames import TensorSource
+from ..geometry import geometry
 from ..landmarks.track import FaceTrack
-from ..pipeline import TensorSource, geometry, render_clip, select_references
+from ..pipeline import render_clip, select_references
 from ..sync import Models, SyncOptions, speak_track
 from .baselines import energy_mouth, static_mouth
 from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..geometry import geometry
 from ..output import write_aside
-from ..pipeline import geometry
 from .clips import Clip
 from .methods import ORIGINAL, OURS, Rendered, Studio, methods_of
 from .outputs import find_output, read_output

@@ -16,12 +16,12 @@ from torch import Tensor
 from ..appearance.blend import frame_mask
 from ..appearance.references import MOUTH_BOX
 from ..errors import InputError
+from ..frames import TensorSource
 from ..landmarks.align import CROP_SIZE
 from ..landmarks.canonical import mouth_opening, to_canonical
 from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
 from ..motion.identity import IdentityExtractor, identity_tokens
-from ..pipeline import TensorSource
 from .arcface import ArcFace
 from .metrics import (
     articulation_ratio,

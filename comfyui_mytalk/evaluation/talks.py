@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..appearance.bank import ReferenceBank
 from ..errors import InputError
+from ..frames import TensorSource
 from ..landmarks.align import cut_crops
 from ..landmarks.canonical import to_canonical
 from ..landmarks.track import FaceTrack, track_faces
 from ..landmarks.tracker import FaceLandmarker
 from ..motion.generate import resample
 from ..motion.params import FPS
-from ..pipeline import TensorSource
 from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
 from ..video.reader import VideoReader
 from .clips import Clip

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import InputError
+from ..landmarks.align import apply_transform, invert
 from ..landmarks.canonical import Pose, fit_pose, to_canonical
 
 FORMAT = "mytalk-prepared"
@@ -67,6 +68,10 @@ class PreparedClip:
         """Mono speech at 16 kHz `(n,)`, float -1..1, starting with the first frame."""
         with safe_open(self.path, framework="pt") as file:
             return file.get_tensor("speech").float() / 32768
+
+    def crop_points(self, frames: slice | list[int]) -> Tensor:
+        """Landmarks in crop pixels `(len(frames), 478, 2)`."""
+        return apply_transform(invert(self.transform[frames]), self.points[frames][..., :2])
 
     def crop(self, frame: int) -> Tensor:
         """The aligned crop of one frame `(3, s, s)`, uint8."""

@@ -19,9 +19,10 @@ from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..appearance.tuning import Tuning
 from ..errors import InputError
+from ..frames import FrameSource, cut_frames
+from ..geometry import Geometry, geometry
 from ..landmarks.canonical import Pose, to_canonical
 from ..landmarks.track import FaceTrack
-from ..pipeline import FrameSource, Geometry, cut_frames, geometry
 from .appearance import freeze_encoders
 from .appearance_data import (
     GAP,

@@ -11,6 +11,8 @@ from torch import Tensor
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.covered import covered_pictures
 from comfyui_mytalk.appearance.mask import soft_hull
+from comfyui_mytalk.frames import TensorSource
+from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.canonical import Pose, from_canonical
 from comfyui_mytalk.landmarks.sets import contour
 from comfyui_mytalk.landmarks.track import FaceTrack
@@ -91,6 +93,6 @@ def test_no_reference_shows_the_hand() -> None:
     at, _ = points()
     frames = with_hand(drawn(at), slice(20, 29)).permute(0, 2, 3, 1)
     track = FaceTrack(at, torch.ones(COUNT, dtype=torch.bool), TIMES, (SIDE, SIDE))
-    source = pipeline.TensorSource(frames, 10)
-    bank = pipeline.select_references(source, track, pipeline.geometry(track), 32)
+    source = TensorSource(frames, 10)
+    bank = pipeline.select_references(source, track, geometry(track), 32)
     assert len(bank.frames) > 15 and not ((bank.frames >= 20) & (bank.frames < 29)).any()

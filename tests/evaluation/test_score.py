@@ -24,7 +24,7 @@ from comfyui_mytalk.evaluation.talks import (
     on_motion_grid,
     partners,
 )
-from comfyui_mytalk.pipeline import geometry
+from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.speech.audio import Audio, fit_audio
 from comfyui_mytalk.video.writer import VideoWriter
 

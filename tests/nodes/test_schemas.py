@@ -24,6 +24,7 @@ IDS = (
     "MyTalkPasteBack",
     "MyTalkFitVideoToSpeech",
     "MyTalkLandmarkOverlay",
+    "MyTalkFindOcclusions",
     "MyTalkEditMotion",
     "MyTalkScore",
     "MyTalkTuneActor",
@@ -68,7 +69,7 @@ def test_execute_takes_the_inputs_of_the_schema(host, node_id: str) -> None:
     parameters = inspect.signature(host.nodes[node_id].execute).parameters
     inputs = host.nodes[node_id].GET_SCHEMA().inputs
     assert list(parameters) == [i.id for i in inputs]
-    assert [p.default is None for p in parameters.values()] == [bool(i.optional) for i in inputs]
+    assert [p.default is not p.empty for p in parameters.values()] == [bool(i.optional) for i in inputs]
 
 
 @pytest.mark.parametrize("node_id", IDS)

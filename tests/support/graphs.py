@@ -93,7 +93,8 @@ def to_api(graph: dict[str, Any], infos: dict[str, dict]) -> dict[str, Any]:
     for node in graph["nodes"]:
         if node["type"] in UNSEEN:
             continue
-        values = zip(widget_slots(infos[node["type"]]), node["widgets_values"], strict=True)
+        slots = widget_slots(infos[node["type"]])[: len(node["widgets_values"])]
+        values = zip(slots, node["widgets_values"], strict=True)
         inputs: dict[str, Any] = {name: value for name, value in values if name is not None}
         for socket in node["inputs"]:
             if socket["link"] is not None:
@@ -135,7 +136,9 @@ def problems_node(node: dict[str, Any], infos: dict[str, dict]) -> list[str]:
     if node["type"] not in infos:
         return [f"{node['type']} is not registered"]
     info, found = infos[node["type"]], []
-    if len(node["widgets_values"]) != len(widget_slots(info)):
+    missing = widget_slots(info)[len(node["widgets_values"]) :]  # appended since; the frontend keeps their defaults
+    known = len(node["widgets_values"]) <= len(widget_slots(info))
+    if not known or not set(missing) <= set(info["input"].get("optional", {})):
         found.append(f"{node['type']}: {len(node['widgets_values'])} values for {widget_slots(info)}")
     saved = [output["type"] for output in node["outputs"]]
     if saved != list(info["output"])[: len(saved)]:  # outputs may be appended, and older graphs lack them

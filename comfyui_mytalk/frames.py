@@ -1,0 +1,95 @@
+"""A clip's pictures, read in chunks from a file or from memory, and what is cut from them.
+
+f frames   b of them in a batch   m picked ones   h w frame size   s crop side
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .geometry import Geometry
+from .landmarks.align import CROP_SIZE, crop_window, cut_crops, resized
+
+Progress = Callable[[int, int], None] | None
+
+
+class FrameSource(Protocol):
+    """Frames in order, as often as asked for."""
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each."""
+        ...
+
+
+class TensorSource:
+    """Frames that are already in memory, `(f, h, w, c)` float 0..1 (the host's IMAGE) or uint8, at a constant rate."""
+
+    def __init__(self, frames: Tensor, fps: float) -> None:
+        self.frames, self.fps = frames, fps
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.frames), size):
+            frames = self.frames[start : start + size, :, :, :3].cpu()
+            if frames.is_floating_point():
+                frames = torch.stack([frame.float().clamp(0, 1).mul_(255).round_().byte() for frame in frames])
+            yield frames, (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
+
+
+def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """The frames `wanted (m,)`, sorted, in chunks: `(pixels, index into them, their numbers, how far is read)`."""
+    if isinstance(source, TensorSource):
+        for at in wanted.split(chunk) if len(wanted) else ():
+            yield source.frames, at, at, int(at[-1]) + 1
+        return
+    start = 0
+    for pixels, _ in source.chunks(chunk):
+        at = wanted[(wanted >= start) & (wanted < start + len(pixels))]
+        yield pixels, at - start, at, start + len(pixels)
+        start += len(pixels)
+
+
+def picked(frames: Tensor, index: Tensor) -> Tensor:
+    """`frames[index]` for a rising, not empty `index (b,)`; no copy where the frames follow each other."""
+    first, last = int(index[0]), int(index[-1])
+    return frames[first : last + 1] if last - first + 1 == len(index) else frames[index.to(frames.device)]
+
+
+def pictures(frames: Tensor) -> Tensor:
+    """Frames `(f, h, w, c)` of any type -> `(f, 3, h, w)` float32 0..1, on the CPU."""
+    picture = frames[..., :3].permute(0, 3, 1, 2).cpu()
+    return picture.float() if picture.is_floating_point() else picture.float() / 255
+
+
+def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None) -> Tensor:
+    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`."""
+    rows, columns, transform = crop_window(resized(place.transform, size), frames.shape[1:3], size)
+    window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
+    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size)
+
+
+def cut_frames(
+    source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
+) -> Tensor:
+    """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
+    return cut_sizes(source, place, frames, [size], progress)[0]
+
+
+def cut_sizes(
+    source: FrameSource, place: Geometry, frames: Tensor, sizes: Sequence[int], progress: Progress = None
+) -> list[Tensor]:
+    """As `cut_frames`, the same crops in several sizes: the clip is read once."""
+    crops = [torch.zeros(len(frames), 3, size, size, dtype=torch.uint8) for size in sizes]
+    for pixels, index, at, done in pick_frames(source, frames.unique()):
+        if len(at):
+            found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
+            here = at[found] == frames
+            for made in crops:
+                cut = cut_source(pixels, place[at], made.shape[-1], index).mul(255).round().byte()
+                made[here] = cut[found[here]]
+        if progress is not None:
+            progress(done, len(place.pose))
+    return crops

@@ -1,0 +1,108 @@
+"""Train the network that sees what lies before a face, on prepared clips and drawn occluders.
+
+    b batch   s side of the network's pictures
+
+Validation draws on the other identities, with other random numbers; `benchmarks/occlusion_figures.py` looks at films.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from fnmatch import fnmatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, occlusion_config
+from ..checkpoints import save_checkpoint
+from ..errors import InputError
+from .clips import PreparedClip, read_clips
+from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, warmup_cosine
+from .occlusion_data import OcclusionBatches, OcclusionSample
+
+logger = logging.getLogger(__name__)
+VALIDATION = 48  # batches
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of `train occlusion`."""
+    add_run_arguments(parser, "runs/occlusion", 5000)
+    parser.add_argument("--data", required=True, help="folder of prepared clips")
+    parser.add_argument("--preset", choices=sorted(OCCLUSION_PRESETS), default="small")
+    parser.add_argument("--save", default="runs/occlusion/occlusion_small.safetensors", help="where the weights go")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="patterns: clips with real hands")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw samples")
+    parser.add_argument("--validate-every", type=int, default=1000)
+
+
+def occlusion_loss(logits: Tensor, sample: OcclusionSample) -> Tensor:
+    """Cross-entropy and overlap (Dice), where it counts. A face taken for a thing costs more than the reverse."""
+    weight = sample.judged * (1 + (1 - sample.cover))
+    entropy = F.binary_cross_entropy_with_logits(logits, sample.cover, reduction="none")
+    chance = logits.sigmoid() * sample.judged
+    both = (chance * sample.cover).sum((1, 2, 3))
+    overlap = (2 * both + 50) / (chance.sum((1, 2, 3)) + (sample.cover * sample.judged).sum((1, 2, 3)) + 50)
+    return (entropy * weight).sum() / weight.sum() + 0.3 * (1 - overlap).mean()
+
+
+@torch.inference_mode()
+def validate(net: OcclusionNet, batches: list[OcclusionSample]) -> dict[str, float]:
+    """Share of covered pixels that are found, of clear pixels taken for covered, and overlap (IoU), at one half."""
+    net.eval()
+    both = found = there = wrong = clear = 0.0
+    for sample in batches:
+        say = (net(sample.crops, sample.marks) > 0) & (sample.judged > 0.5)
+        truth = (sample.cover > 0.5) & (sample.judged > 0.5)
+        both += (say & truth).sum().item()
+        found += say.sum().item()
+        there += truth.sum().item()
+        nothing = sample.cover.amax((1, 2, 3)) == 0
+        wrong += say[nothing].sum().item()
+        clear += (sample.judged[nothing] > 0.5).sum().item()
+    return {"recall": both / there, "iou": both / (found + there - both), "false": wrong / clear}
+
+
+def main(args: Namespace) -> None:
+    """Train, validate, save."""
+    seed_everything(args.seed)
+    params = OCCLUSION_PRESETS[args.preset]
+    train, val = (_without(read_clips(args.data, split), args.skip) for split in ("train", "val"))
+    net, averaged = OcclusionNet(params).to(args.device), OcclusionNet(params)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+    run, ema = Run(args.run, args.minutes), Ema(net, 0.998)
+    start = run.resume(net, optimizer, ema)
+    checks = list(OcclusionBatches(val, params.size, args.batch, args.seed + 1, 0, VALIDATION))
+    batches = OcclusionBatches(train, params.size, args.batch, args.seed, start, args.steps)
+    loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers))
+    for step in run.steps(start, args.steps):
+        sample = OcclusionSample(*(tensor.to(args.device) for tensor in vars(next(loader)).values()))
+        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
+        loss = occlusion_loss(net.train()(sample.crops, sample.marks), sample)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.update(net)
+        if (step + 1) % args.validate_every == 0:
+            ema.copy_to(averaged)
+            run.log(step, loss=loss, **validate(averaged, checks))
+            run.save(step + 1, net, optimizer, ema)
+    ema.copy_to(averaged)
+    results = {name: f"{value:.4f}" for name, value in validate(averaged, checks).items()}
+    logger.info("validation: %s", results)
+    state = {
+        name: value.half() if value.is_floating_point() else value for name, value in averaged.state_dict().items()
+    }
+    save_checkpoint(args.save, state, "occlusion", occlusion_config(averaged), results)
+
+
+def _without(clips: list[PreparedClip], skip: list[str]) -> list[PreparedClip]:
+    kept = [clip for clip in clips if not any(fnmatch(clip.path.stem, pattern) for pattern in skip)]
+    if not kept:
+        raise InputError(f"--skip {' '.join(skip)} leaves no clips")
+    return kept

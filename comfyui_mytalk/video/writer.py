@@ -27,6 +27,9 @@ from .colour import ACCURATE, BT709, FULL_RANGE, RGB, VIDEO_RANGE, assumed_matri
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 PRESET = "fast"
+# x264's macroblock tree reads memory that nobody wrote: the same frames gave other files, at 832x480 for one.
+# Without it files are 7 to 30 % larger, and as near to the frames.
+REPEATABLE = "mbtree=0"
 TICKS = 48_000  # per second at least: times are kept to 20 microseconds
 AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
 AAC_DEFAULT = 48_000
@@ -122,7 +125,7 @@ class VideoWriter:
         stream = self._container.add_stream("libx264" if self.crf else "libx264rgb", rate=self.fps)
         stream.width, stream.height = self.width, self.height
         stream.pix_fmt = self._format
-        stream.options = {"crf": str(self.crf), "preset": PRESET}
+        stream.options = {"crf": str(self.crf), "preset": PRESET, "x264-params": REPEATABLE}
         context = stream.codec_context
         context.time_base = self._tick
         context.sample_aspect_ratio = self.pixel_aspect

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import Interpolation
+from PIL import Image
+from skimage import data
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.output import check_output
@@ -36,6 +38,17 @@ def write(path, frames, times=None, fps=25, **options):
 def test_crf_0_is_bit_exact(tmp_path, suffix, width, height):
     frames = noise(5, width, height)
     assert np.array_equal(read(write(tmp_path / f"x{suffix}", frames, crf=0))[0], frames)
+
+
+@pytest.mark.parametrize("size", [(320, 176), (400, 224)])
+def test_the_same_frames_give_the_same_file(tmp_path, size):
+    """A shaking camera, for x264's look-ahead, in sizes at which it read what nobody wrote."""
+    noise, portrait, frames = np.random.default_rng(0), Image.fromarray(data.astronaut()), []
+    for i in range(24):
+        x, y = int(60 + 20 * np.sin(i)), int(60 + 12 * np.cos(1.7 * i))
+        picture = np.asarray(portrait.crop((x, y, x + 300, y + 180)).resize(size))
+        frames.append((picture + noise.normal(0, 2, picture.shape)).clip(0, 255).astype(np.uint8))
+    assert len({write(tmp_path / f"{turn}.mp4", np.stack(frames)).read_bytes() for turn in range(8)}) == 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 48), (64, 47), (1280, 32)])

@@ -163,4 +163,4 @@ def load_occlusion(name: str = "occlusion_small", device: str | torch.device = "
     net = OcclusionNet(OcclusionParams(**params | {"widths": tuple(params["widths"])}))
     net.load_state_dict(checkpoint.state)
     net.sha256 = checkpoint.sha256
-    return net.eval().to(device)
+    return net.eval().to(device, memory_format=torch.channels_last)  # half the time on a CPU

@@ -91,6 +91,33 @@ def test_a_kept_hand_stays_in_front(host, clip) -> None:
     assert (beside - pasted)[keep == 0].abs().max() < 0.03, "no colour is taken from what is kept"
 
 
+def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
+    """In one node by itself, and in single steps by the mask of Find Occlusions; or not, when it is switched off."""
+    from tiny import NAMES
+
+    images, at = clip.images.clone(), torch.arange(256) + 0.5
+    for frame, points in enumerate(clip.track.points):
+        x, y = points[152, :2]
+        reach = 0.3 * (points[454, 0] - points[234, 0])
+        images[frame][(at - x) ** 2 + (at[:, None] - y) ** 2 < reach**2] = 0.08
+    seen, report = host.run("MyTalkFindOcclusions", images=images, track=clip.track, model="occlusion_small")
+    assert report == "something is before the face in 10 of 10 frames"
+    for frame, points in enumerate(clip.track.points):
+        (x, y), (nose_x, nose_y) = points[[152, 1], :2].long().tolist()
+        assert seen[frame, y, x] > 0.9 and seen[frame, nose_y, nose_x] < 0.1
+    names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
+    inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "reference_count": 6, "steps": 1, **names}
+    inputs["speech_encoder"] = NAMES["speech"]
+    kept, _, new, told, _ = host.run("MyTalkLipSync", **inputs)
+    assert "before the face in 10 of 10" in told
+    front = seen > 0.99
+    changed = (kept - images)[front].abs().mean()  # the face is found anew, with what is before it: not quite the same
+    assert new[front].mean() < 0.02 and new.max() == 1
+    painted, _, over, told, _ = host.run("MyTalkLipSync", keep_occlusions=False, **inputs)
+    assert "before" not in told and over[front].mean() > 0.2
+    assert changed < 0.05 * (painted - images)[front].abs().mean()
+
+
 def test_frames_with_hidden_lips_are_no_references(host, clip) -> None:
     keep = torch.zeros(clip.images.shape[:3])
     keep[: len(keep) // 2] = 1

@@ -12,10 +12,11 @@ from PIL import Image
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.frames import TensorSource
 from comfyui_mytalk.geometry import Geometry
 from comfyui_mytalk.keep import MaskFile, covers_lips, either, told_occlusion
 from comfyui_mytalk.landmarks.align import CROP_SIZE
-from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 from comfyui_mytalk.sync import SyncOptions, sync_video
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
@@ -143,3 +144,52 @@ def test_sync_leaves_the_film_under_the_mask(tmp_path):
         made = torch.cat([frames for frames, _ in VideoReader(tmp_path / "out.mp4").chunks(8)]).float()
         apart.append((made - film).abs().flatten(1).topk(1000).values.mean())
     assert apart[1] < 0.5 * apart[0]
+
+
+def clip_of(path: Path, frames: torch.Tensor) -> Path:
+    with VideoWriter(path, frames.shape[2], frames.shape[1], 25, crf=4) as writer:
+        writer.write(frames.numpy())
+    return path
+
+
+@pytest.fixture(scope="module")
+def actor() -> tuple[torch.Tensor, FaceTrack]:
+    frames = torch.cat([part for part, _ in VideoReader(DEMO / "actor.mp4", 1.4, 0.32).chunks(8)])
+    return frames, track_faces(TensorSource(frames, 25).chunks(8), load_face_landmarker("cpu"))
+
+
+def test_sync_does_not_paint_from_frames_with_masked_lips(tmp_path, actor):
+    frames, masks = actor[0], torch.zeros_like(actor[0])
+    masks[:4] = 255
+    mask = clip_of(tmp_path / "masks.mp4", masks)
+    options = SyncOptions(steps=1, length_mode="trim", keep_mask=mask, occlusions="paint")
+    report = sync_video(clip_of(tmp_path / "film.mp4", frames), DEMO / "speech.wav", tmp_path / "out.mp4", options)
+    assert min(report["references"]) >= 4
+
+
+def test_sync_sees_a_microphone_and_leaves_it(tmp_path, actor):
+    """Dark before the chin: it stays, up to the encoding, unless it is to be painted over."""
+    frames, ball = actor[0].clone(), torch.zeros(actor[0].shape[:3], dtype=torch.bool)
+    rows, columns = (torch.arange(n) + 0.5 for n in frames.shape[1:3])
+    for frame, points in enumerate(actor[1].points):
+        x, y = points[152, :2]
+        reach = 0.3 * (points[454, 0] - points[234, 0])
+        ball[frame] = (columns - x) ** 2 + (rows[:, None] - y) ** 2 < reach**2
+    frames[ball] = 20
+    film, apart, covered = clip_of(tmp_path / "film.mp4", frames), {}, {}
+    for choice in ("keep", "paint"):
+        options = SyncOptions(steps=1, length_mode="trim", occlusions=choice)
+        report = sync_video(film, DEMO / "speech.wav", tmp_path / "out.mp4", options)
+        made = torch.cat([part for part, _ in VideoReader(tmp_path / "out.mp4").chunks(8)])
+        apart[choice] = (made.int() - frames.int())[ball].abs().float().mean()
+        covered[choice] = report["face"]["covered"]
+    assert apart["keep"] < 0.2 * apart["paint"]
+    assert covered == {"keep": [[0, len(frames) - 1]], "paint": []}
+
+
+def test_an_unknown_choice_is_refused_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="occlusions: got 'hide', expected keep or paint"):
+        sync_video(
+            DEMO / "actor.mp4", DEMO / "speech.wav", tmp_path / "out.mp4", SyncOptions(occlusions="hide", duration=0.2)
+        )
+    assert not list(tmp_path.iterdir())

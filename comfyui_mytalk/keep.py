@@ -41,13 +41,8 @@ def occlusion_of(chances: Iterator[Tensor], points: Tensor, frames: Tensor, leng
 
     `points (m, 478, 2)` are landmarks in pixels of the network's pictures.
     """
-    rows, maps, size = torch.full((length,), -1), [], 1
-    for frame, at, (before, here, after) in zip(frames.tolist(), points, _threes(chances), strict=True):
-        stays, size = reaching_in(settle(before, here, after), at), len(here)
-        if stays.any():
-            rows[frame] = len(maps)
-            maps.append(stays.mul(255).round().byte())
-    return Occlusion(rows, torch.stack(maps) if maps else torch.zeros(0, size, size, dtype=torch.uint8))
+    threes = zip(frames.tolist(), points, _threes(chances), strict=True)
+    return Occlusion.of(((frame, reaching_in(settle(*three), at)) for frame, at, three in threes), length)
 
 
 def _chances(
@@ -134,22 +129,21 @@ def _share(frames: Tensor) -> Tensor:
 
 def told_occlusion(masks: Iterator[Tensor], track: FaceTrack, chunk: int) -> Occlusion:
     """The same as `find_occlusion` gives, from masks `(n, h, w)` 0..1 in chunks of at most `chunk` frames."""
-    rows, maps, transform = torch.full((len(track),), -1), [], resized(track.transform, SIDE)
-    for start, mask in zip(range(0, len(track), chunk), masks, strict=False):
+    return Occlusion.of(_told(masks, resized(track.transform, SIDE), chunk), len(track))
+
+
+def _told(masks: Iterator[Tensor], transform: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
+    """Number and mask in the crop `(SIDE, SIDE)` of each frame."""
+    for start, mask in zip(range(0, len(transform), chunk), masks, strict=False):
         part = transform[start : start + chunk]
         shares = sample_affine(mask[: len(part), None].float().cpu(), part, (SIDE, SIDE))[:, 0].clamp(0, 1)
-        for frame in shares.flatten(1).any(1).nonzero()[:, 0].tolist():
-            rows[start + frame] = len(maps)
-            maps.append(shares[frame].mul(255).round().byte())
-    return Occlusion(rows, torch.stack(maps) if maps else torch.zeros(0, SIDE, SIDE, dtype=torch.uint8))
+        yield from enumerate(shares, start)
 
 
 def either(first: Occlusion | None, second: Occlusion | None) -> Occlusion | None:
     """What the one or the other says lies before the face; None is nothing."""
     if first is None or second is None:
-        return first or second
+        return second if first is None else first
     here = (torch.maximum(first.rows, second.rows) >= 0).nonzero()[:, 0]
-    rows = torch.full((len(first),), -1)
-    rows[here] = torch.arange(len(here))
-    maps = [torch.maximum(first[at].shares(SIDE), second[at].shares(SIDE)) for at in here.split(64)]
-    return Occlusion(rows, torch.cat(maps)[:, 0].mul(255).round().byte() if maps else first.maps[:0])
+    shares = (torch.maximum(*(one[at[None]].shares(SIDE)[0, 0] for one in (first, second))) for at in here)
+    return Occlusion.of(zip(here.tolist(), shares, strict=True), len(first))

@@ -19,6 +19,7 @@ from .appearance.bank import ReferenceBank, Schedule, joined
 from .appearance.blend import match_colour, paste_into
 from .appearance.covered import covered_pictures
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
+from .appearance.mask import dilate
 from .appearance.model import AppearanceModel
 from .appearance.occlusion import Occlusion
 from .appearance.params import AppearanceParams
@@ -30,15 +31,17 @@ from .appearance.references import (
     sharpness,
 )
 from .appearance.render import References, render_crops, window_mask
-from .appearance.uncover import AROUND, SPOILT, covers, filled_in, uncover
+from .appearance.uncover import SPOILT, covers, filled_in, uncover
 from .frames import FrameSource, Progress, cut_sizes, cut_source
 from .geometry import Geometry
 from .keep import covers_lips
 from .landmarks.align import CROP_SIZE, resized, sample_affine
 from .landmarks.canonical import to_canonical
+from .landmarks.sets import AROUND
 from .landmarks.track import FaceTrack
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
+RIM = 3  # pixels of a crop around what lies before a face that are tinged by it
 BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
 
 
@@ -96,7 +99,7 @@ def _uncovered(
     """
     if (occlusion.rows < 0).all():
         return frames, crops, full
-    shares = occlusion.shares(CROP_SIZE)
+    shares = dilate(occlusion.shares(CROP_SIZE), RIM)
     filled, missing = uncover(crops, points, shares)
     full = [filled_in(larger, filled, shares) for larger in full]
     good = ~covers(missing, points, AROUND, SPOILT)

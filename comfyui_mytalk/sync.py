@@ -162,6 +162,7 @@ def sync_video(
     index = fit_frames(len(track), float(reader.info.fps), audio.duration, options.length_mode)
     source = FittedReader(reader, index)
     track, original = fit_track(track, index, source.times), track
+    fitted = None if occlusion is None else occlusion[index]
     audio = fit_audio(audio, float(source.times[-1]) + 1 / float(reader.info.fps))
     with watch.stage("motion"):
         style = None if mood is None else track_faces(mood.chunks(CHUNK), models.landmarker)
@@ -183,12 +184,11 @@ def sync_video(
         info = reader.info
         with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
             stays = keep.chunks(CHUNK, index) if keep else None
-            before = None if occlusion is None else occlusion[index]
             shows = stage_progress(progress, "picture")
-            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, shows, stays, before)
+            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, shows, stays, fitted)
             for frames, times, _ in parts:
                 writer.write(frames, times)
-    covered = None if occlusion is None else occlusion[index].rows >= 0
+    covered = None if fitted is None else fitted.rows >= 0
     return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds, covered)
 
 

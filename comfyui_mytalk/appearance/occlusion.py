@@ -9,8 +9,8 @@ face, a beard, a moustache, open lips, must never be taken for one: the old mout
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from scipy.ndimage import binary_dilation, label
 from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
-from ..landmarks.sets import contour, landmark_set
+from ..landmarks.sets import AROUND, contour, landmark_sets
 from .mask import dilate, soft_hull
 
 MARK_FEATHER = 4.0  # pixels of a 256 crop at the edges of the drawn lips and face
@@ -80,6 +80,16 @@ class Occlusion:
     rows: Tensor  # (f,) which of the maps each frame has, -1 for none
     maps: Tensor  # (n, s, s) uint8
 
+    @classmethod
+    def of(cls, found: Iterable[tuple[int, Tensor]], length: int) -> Occlusion:
+        """Of a clip of this `length`: numbers of frames, and what stays `(s, s)` 0..1 in them; may be none."""
+        rows, maps = torch.full((length,), -1), []
+        for frame, stays in found:
+            if stays.any():
+                rows[frame] = len(maps)
+                maps.append(stays.mul(255).round().byte())
+        return cls(rows, torch.stack(maps) if maps else torch.zeros(0, 1, 1, dtype=torch.uint8))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -117,7 +127,10 @@ def reaching_in(stays: Tensor, points: Tensor) -> Tensor:
     size = len(stays)
     if stays.max() < 0.5:
         return torch.zeros_like(stays)
-    face, lower = (soft_hull(points[None, index], size, 1.0)[0, 0] > 0.5 for index in (_oval(), _lower()))
+    face, lower = (
+        soft_hull(points[None, index], size, 1.0)[0, 0] > 0.5
+        for index in (contour("face_oval_ring"), landmark_sets(*AROUND))
+    )
     solid = stays > 0.5
     near = binary_dilation(solid.numpy(), iterations=JOINED)
     parts, count = label(near)
@@ -126,19 +139,6 @@ def reaching_in(stays: Tensor, points: Tensor) -> Tensor:
         here = torch.from_numpy(parts == part) & solid
         kept[part] = (here & ~face).sum() >= OUTSIDE and (here & lower).sum() >= INSIDE
     return stays * kept[torch.from_numpy(parts).long()]
-
-
-@cache
-@torch.inference_mode(False)
-def _oval() -> Tensor:
-    return contour("face_oval_ring")
-
-
-@cache
-@torch.inference_mode(False)
-def _lower() -> Tensor:
-    """Landmarks around what is painted."""
-    return torch.cat([landmark_set(name) for name in ("lips_outer", "perioral", "chin", "jaw")])
 
 
 def _ramp(x: Tensor, low: float, high: float) -> Tensor:

@@ -11,26 +11,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..landmarks.sets import landmark_set
+from ..landmarks.sets import landmark_sets
 from .fine import enlarge
-from .mask import dilate, soft_hull
+from .mask import soft_hull
 from .references import reference_features
 from .warp import align_references
 
 LIPS = ("lips_outer",)
-AROUND = ("lips_outer", "perioral", "chin", "jaw")
 SPOILT = 0.05  # share of lips, chin and jaw: what covers them shows in pictures painted from this one
 SPOILT_LIPS = 0.02  # share of the lips: a mouth from several pictures is none
 NEAR = 6  # pictures looked at at a time
 MOST = 24  # of them for one
-RIM = 3  # pixels around it that are tinged by it
 LEFT = 0.01  # share of a crop that need not be filled
 
 
 def covers(shares: Tensor, points: Tensor, region: tuple[str, ...], limit: float) -> Tensor:
     """Whether `shares (m, 1, s, s)` 0..1 cover more than `limit` of a `region` `(m,)`, by landmarks `(m, 478, 2)`."""
-    index = torch.cat([landmark_set(name) for name in region])
-    face = soft_hull(points[:, index, :2], shares.shape[-1], 1.0)
+    face = soft_hull(points[:, landmark_sets(*region), :2], shares.shape[-1], 1.0)
     return (face * shares).sum((1, 2, 3)) > limit * face.sum((1, 2, 3))
 
 
@@ -40,7 +37,6 @@ def uncover(crops: Tensor, points: Tensor, covered: Tensor) -> tuple[Tensor, Ten
     These are moved onto each picture's own landmarks `points (m, 478, 2)`, crop pixels. Gives the filled pictures and
     what no other picture shows either, `(m, 1, s, s)`, which is left as it is.
     """
-    covered = dilate(covered, RIM)
     filled, left = crops.clone(), covered.clone()
     features = reference_features(points, crops.shape[-1])
     layers = torch.cat([crops.float() / 255, covered], 1)

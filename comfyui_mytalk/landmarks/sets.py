@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import read_data
 
 POINTS = 478
+AROUND = ("lips_outer", "perioral", "chin", "jaw")  # what is painted of a face
 
 
 @cache
@@ -23,6 +24,13 @@ def landmark_set(name: str) -> Tensor:
     if name not in sets:
         raise ValueError(f"got landmark set {name!r}, expected one of {', '.join(sorted(sets))}")
     return torch.tensor(sets[name], dtype=torch.long)
+
+
+@cache
+@torch.inference_mode(False)
+def landmark_sets(*names: str) -> Tensor:
+    """Indices of several sets, one after the other."""
+    return torch.cat([landmark_set(name) for name in names])
 
 
 @cache

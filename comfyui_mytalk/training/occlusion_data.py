@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..appearance.mask import soft_hull
 from ..appearance.occlusion import landmark_marks
 from ..landmarks.align import CROP_SIZE
-from ..landmarks.sets import contour, landmark_set, mirror_index
+from ..landmarks.sets import AROUND, contour, landmark_sets, mirror_index
 from .clips import PreparedClip
 from .loop import step_rng
 from .occluders import blend, draw_occluder
@@ -44,7 +44,7 @@ class OcclusionBatches(IterableDataset):
     """Batches of steps `start..stop - 1`; each depends on its step and the seed alone."""
 
     def __init__(self, clips: list[PreparedClip], size: int, batch: int, seed: int, start: int, stop: int) -> None:
-        self.clips, self.size, self.batch, self.seed, self.start, self.stop = clips, size, batch, seed, start, stop
+        self.size, self.batch, self.seed, self.start, self.stop = size, batch, seed, start, stop
         names = sorted({clip.identity for clip in clips})
         self.people = [[clip for clip in clips if clip.identity == name] for name in names]
 
@@ -104,7 +104,7 @@ def _flipped(points: Tensor) -> Tensor:
 
 def _scene(face: np.ndarray, points: Tensor, texture: np.ndarray, rng: np.random.Generator) -> Scene:
     """A point of lips, chin or cheeks to be covered, and the colour of the cheeks."""
-    lower = torch.cat([landmark_set(name) for name in ("lips_outer", "perioral", "chin", "jaw")])
+    lower = landmark_sets(*AROUND)
     target = points[lower[rng.integers(len(lower))]].numpy() + rng.normal(0, 0.04, 2)
     at = (points[[50, 280]].numpy() * len(face)).astype(int).clip(2, len(face) - 3)
     skin = np.mean([face[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in at], 0)

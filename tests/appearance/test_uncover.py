@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.appearance.occlusion import Occlusion
-from comfyui_mytalk.appearance.uncover import AROUND, LIPS, covers, filled_in, uncover
+from comfyui_mytalk.appearance.uncover import LIPS, covers, filled_in, uncover
 from comfyui_mytalk.frames import TensorSource
 from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.align import apply_transform
+from comfyui_mytalk.landmarks.sets import AROUND
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
 from comfyui_mytalk.pipeline import select_references
 from tests.support.mouths import face

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .appearance.light import face_oval
+from .appearance.light import face_oval, shared_skin
 from .appearance.mask import (
     MaskExtent,
     face_region,
@@ -61,6 +61,10 @@ class Geometry:
     def face(self, size: int) -> Tensor:
         """The source's face without hair and neck `(f, 1, size, size)`."""
         return face_oval(self.crop_points(self.points), size)
+
+    def skin(self, points: Tensor, size: int) -> Tensor:
+        """Cheeks and chin `(f, 1, size, size)` of the source that pictures with the landmarks `points` show as well."""
+        return shared_skin(self.crop_points(self.points), self.crop_points(points), size)
 
     def least_light(self, points: Tensor, size: int) -> Tensor:
         """Share of the source's light `(f, 1, size, size)` that a picture with the landmarks `points` keeps."""

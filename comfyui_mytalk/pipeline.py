@@ -153,21 +153,23 @@ def _people(bank: ReferenceBank, track: FaceTrack, place: Geometry) -> Tensor | 
 
 class Painted(NamedTuple):
     """Generated crops `(b, 3, s, s)`, the source's own crops, in close-ups smaller ones, masks of what to paste
-    `(b, 1, s, s)`, and of the source's face; float 0..1, on the CPU. What `match_colour` takes."""
+    `(b, 1, s, s)`, of the source's face, and of skin that both show; float 0..1, on the CPU. What `match_colour` takes.
+    """
 
     crops: Tensor
     source: Tensor
     mask: Tensor
     face: Tensor
+    skin: Tensor
 
     def behind(self, occlusion: Occlusion) -> Painted:
         """The same without what lies before the face, one row a crop."""
-        mask, face = (x * (1 - occlusion.shares(x.shape[-1])) for x in (self.mask, self.face))
-        return self._replace(mask=mask, face=face)
+        mask, face, skin = (x * (1 - occlusion.shares(x.shape[-1])) for x in (self.mask, self.face, self.skin))
+        return self._replace(mask=mask, face=face, skin=skin)
 
     def beside(self, keep: Tensor, place: Geometry) -> Painted:
         """The same with no skin where `keep (b, h, w)` lies over the frames, so that no colour is taken from it."""
-        return self._replace(face=bare_face(self.face, keep, place))
+        return self._replace(face=bare_face(self.face, keep, place), skin=bare_face(self.skin, keep, place))
 
 
 def paint_crops(
@@ -192,15 +194,15 @@ def paint_crops(
     drawing = None if drawing is None else drawing.to(device)
     inputs = (source.to(device), place.crop_points(points).to(device), hole.to(device))
     crops = render_crops(model, *inputs, references, drawing)
-    face, light = place.face(size), place.least_light(points, size)
+    face, skin, light = place.face(size), place.skin(points, size), place.least_light(points, size)
     if fine is not None:
         window, full = model.params.window or (0, size, 0, size), fine.pictures.shape[-1]
         detailed = add_fine_detail(crops, inputs[1], Fine(*(x.to(device) for x in fine)), window)
         top, bottom, left, right = (edge * full // size for edge in window)
         crops, light, mask = enlarge(source, full), enlarge(light * source, full), enlarge(mask, full)
         crops[..., top:bottom, left:right] = detailed.cpu().clamp(0, 1)
-        return Painted(torch.maximum(crops, light), source, mask, face)
-    return Painted(torch.maximum(crops.cpu(), light * source), source, mask, face)
+        return Painted(torch.maximum(crops, light), source, mask, face, skin)
+    return Painted(torch.maximum(crops.cpu(), light * source), source, mask, face, skin)
 
 
 def render_frames(

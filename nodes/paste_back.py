@@ -50,6 +50,13 @@ class PasteBack(io.ComfyNode):
                     tooltip="Adjust the crops' colour to the skin around the mask. Default: on.",
                 ),
                 keep_input(),
+                field(
+                    Track,
+                    "motion",
+                    optional=True,
+                    tooltip="The face with the new mouth, from the Landmark Diffusion Sampler or Edit Motion: colours "
+                    "are then matched on cheeks and chin too. Default: around the mask alone.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -66,9 +73,14 @@ class PasteBack(io.ComfyNode):
         track: FaceTrack,
         match_colour: bool,
         keep_mask: Tensor | None = None,
+        motion: FaceTrack | None = None,
     ) -> io.NodeOutput:
         for name, value in (("images", images), ("crops", crops)):
             check_frames(value, track, name)
+        if motion is not None and len(motion) != len(track):
+            raise InputError(
+                f"motion: got {len(motion)} frames, but the track has {len(track)}; connect what was made from it"
+            )
         for name, value in (("crops", crops), ("crop_mask", crop_mask)):
             if value.shape[1] != value.shape[2]:
                 raise InputError(
@@ -80,7 +92,7 @@ class PasteBack(io.ComfyNode):
                 f"crop_mask: got {len(crop_mask)} masks, but the track has {len(track)} frames; connect its crops' own"
             )
         keep = read_keep(keep_mask, images)
-        frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress(), keep)
+        frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress(), keep, motion)
         return io.NodeOutput(to_host(frames), to_host(mask))
 
 
@@ -92,8 +104,12 @@ def lay_over(
     match: bool,
     progress: Progress,
     keep: Tensor | None = None,
+    motion: FaceTrack | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Frames like `images (f, h, w, c)` with the crops in place, where `keep (f, h, w)` lets them, and their masks."""
+    """Frames like `images (f, h, w, c)` with the crops in place, where `keep (f, h, w)` lets them, and their masks.
+
+    `motion`: the faces that the crops show, where known, so that colours are matched on their skin too.
+    """
     frames, masks = torch.empty_like(images), torch.empty(images.shape[:3])  # filled batch by batch: Cancel is heard
     changed = crop_mask.flatten(1).any(1).cpu()
 
@@ -105,8 +121,12 @@ def lay_over(
             mask = enlarge(mask, crop.shape[-1])
             if match:
                 source = cut_source(images, here, min(crop.shape[-1], CROP_SIZE), index)
-                face = here.face(CROP_SIZE)
-                crop = match_colour(crop, source, mask, face if keep is None else bare_face(face, keep[index], here))
+                faces = [here.face(CROP_SIZE)]
+                if motion is not None:
+                    faces.append(here.skin(motion.points[index], CROP_SIZE))
+                if keep is not None:
+                    faces = [bare_face(face, keep[index], here) for face in faces]
+                crop = match_colour(crop, source, mask, *faces)
             lay_back(frames, index, crop, mask, here, masks, keep)
 
     halving(run, len(images), BATCH, progress.showing(frames.__getitem__))

@@ -18,19 +18,25 @@ from .light import in_frame, light_gain, lit
 from .mask import dilate
 
 RING = (0.02, 0.6)  # mask values at which generated and source show the same skin
+SKIN = 0.25  # of a pixel of the ring counts one inside it: another mouth shades the cheeks otherwise
 RING_OUTSIDE = 6  # pixels of a 256 crop beyond the mask that count as well
 Placement = tuple[int, Tensor, slice, slice]
 
 
-def match_colour(generated: Tensor, source: Tensor, mask: Tensor, face: Tensor) -> Tensor:
+def match_colour(generated: Tensor, source: Tensor, mask: Tensor, face: Tensor, skin: Tensor | None = None) -> Tensor:
     """Scale the colours of `generated (f, 3, s, s)` so that it meets `source (f, 3, r, r)` on the ring around the edge
     of `mask (f, 1, s, s)`, as far as that lies in the `face (f, 1, s, s)`; they are compared at the source's size.
 
-    The gain is that of `light.py`. Identical pictures stay identical. Values are not clamped.
+    Inside the mask the source's own cheeks and chin count too, less: where `skin (f, 1, s, s)`, as `shared_skin` gives
+    it, says that both show skin. The gain is that of `light.py`. Identical pictures stay identical. Values are not
+    clamped.
     """
     size = source.shape[-1]
-    ring = _ring(_shrink(mask, size)) * _shrink(face, size) * in_frame(source)
-    return lit(generated, light_gain(_shrink(generated, size), source, ring))
+    mask = _shrink(mask, size)
+    weight = _ring(mask) * _shrink(face, size)
+    if skin is not None:
+        weight = weight + SKIN * (mask >= RING[1]) * _shrink(skin, size)
+    return lit(generated, light_gain(_shrink(generated, size), source, weight * in_frame(source)))
 
 
 def _shrink(pictures: Tensor, size: int) -> Tensor:

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import CROP_SIZE
-from ..landmarks.sets import contour
+from ..landmarks.sets import contour, landmark_set
 from .mask import soft_hull
 
 GAIN_LIMIT = 0.25
-RIDGE = 0.02  # pulls the gain towards 1 where the skin is too dark to tell
+RIDGE = (0.02, 0.02, 0.02)  # pulls 1, x and y of the gain to 0 where the skin is too dark to tell
+ABOVE = (0.02, 0.02, 0.3)  # for a band of skin above the mouth, which says little of what is below: chins got grey
 USUAL = (0.8, 1.25)  # change of a face's light that a gain follows by itself
 DARKEST, BRIGHTEST = 0.01, 4.0  # of 0..1: light that is still compared; times that a picture is lit up
 VEIL = (0.15, 0.25)  # of 0..1: white over the picture that may be shade, and that is none
@@ -26,11 +27,12 @@ WHITE = (0.12, 0.06)  # from what a fade to white makes of the middle of a face;
 LEVELS = (0.15, 0.5, 0.85)
 MOST_APART = 0.2  # 0..1: farther apart than this, pictures show different things
 FACE_FEATHER = 6.0  # pixels of a 256 crop
+LIPS_APART = 12.0  # pixels of a 256 crop around lips that are no skin
 EVERY = 2  # pixels: references are compared in every second row and column
 CELL = 2  # of these a side are averaged before
 
 
-def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor, ridge: tuple[float, float, float] = RIDGE) -> Tensor:
     """Coefficients `(b, 3, 3)` of each channel's gain over 1, x and y, by least squares, that takes `pictures
     (b, 3, h, w)` to `wanted (b, 3, h, w)` where `weight (b, 1, h, w)` says; 0 where there is nothing to compare."""
     plane = _plane(pictures).flatten(1)  # (3, h * w)
@@ -38,8 +40,8 @@ def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     weighted = pictures * weight
     residual = (wanted - pictures).clamp(-MOST_APART, MOST_APART)
     normal = ((weighted * pictures).flatten(2) @ products.T).unflatten(-1, (3, 3))
-    ridge = RIDGE * weight.sum((1, 2, 3)).clamp_min(1)
-    normal = normal + ridge[:, None, None, None] * torch.eye(3, device=weight.device, dtype=normal.dtype)
+    amount = weight.sum((1, 2, 3)).clamp_min(1)[:, None, None, None]
+    normal = normal + amount * torch.diag(weight.new_tensor(ridge))
     return torch.linalg.solve(normal, (weighted * residual).flatten(2) @ plane.T)
 
 
@@ -61,7 +63,7 @@ def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
     cells = F.avg_pool2d(skin, CELL)  # what is hidden takes no part, also in cells that are hidden in part
     seen, wanted = (F.avg_pool2d(x * skin, CELL) / cells.clamp_min(1e-6) for x in (few, crops))
     scale, offset = fade(seen, wanted, cells)
-    gain = light_gain((seen * scale + offset).clamp(0, 1), wanted, cells)
+    gain = light_gain((seen * scale + offset).clamp(0, 1), wanted, cells, ABOVE)
     return lit((references * scale + offset).clamp(0, 1), gain).clamp_(0, 1).unflatten(0, (-1, count))
 
 
@@ -106,6 +108,18 @@ def in_frame(crops: Tensor) -> Tensor:
 def face_oval(points: Tensor, size: int = CROP_SIZE) -> Tensor:
     """Soft mask `(b, 1, size, size)` of the face without hair and neck, from landmarks `(b, 478, 2)` in crop pixels."""
     return soft_hull(points[:, contour("face_oval_ring").to(points.device), :2], size, FACE_FEATHER)
+
+
+def shared_skin(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor:
+    """Soft mask `(b, 1, size, size)` of cheeks and chin that are skin with the landmarks `source` and with `target
+    (b, 478, 2)`, crop pixels: inside both faces, away from the lips of both."""
+    lips = landmark_set("lips_outer").to(source.device)
+    masks = []
+    for points in (source, target):
+        oval = points[:, contour("face_oval_ring").to(points.device), :2]
+        masks.append(soft_hull(oval, size, FACE_FEATHER, grow=-FACE_FEATHER))
+        masks.append(1 - soft_hull(points[:, lips, :2], size, FACE_FEATHER, grow=LIPS_APART))
+    return torch.stack(masks).prod(0)
 
 
 def _plane(like: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def _writing(scene: Scene, rng: np.random.Generator) -> Occluder:
     for line in range(rng.integers(1, 3)):
         text, at = " ".join(words[6 * line : 6 * line + 6]), (x, y + int(1.2 * height * line))
         if bar:
-            ImageDraw.Draw(cover).rectangle((x, at[1], big, at[1] + 1.2 * height), fill=255)
+            ImageDraw.Draw(cover).rectangle((min(x, big), at[1], big, at[1] + 1.2 * height), fill=255)
         ImageDraw.Draw(cover).text(at, text, fill=255, font=font, stroke_width=outline, stroke_fill=255)
         ImageDraw.Draw(ink).text(at, text, fill=255, font=font)
     small = [np.asarray(x.resize((size, size), Image.Resampling.BOX), np.float32) / 255 for x in (cover, ink)]

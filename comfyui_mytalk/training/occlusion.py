@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, occlusion_config
+from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, load_occlusion, occlusion_config
 from ..checkpoints import save_checkpoint
 from ..errors import InputError
 from .clips import PreparedClip, read_clips
@@ -32,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser, "runs/occlusion", 5000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     parser.add_argument("--preset", choices=sorted(OCCLUSION_PRESETS), default="small")
+    parser.add_argument("--start", help="weights to start from (name or path)")
     parser.add_argument("--save", default="runs/occlusion/occlusion_small.safetensors", help="where the weights go")
     parser.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="patterns: clips with real hands")
     parser.add_argument("--batch", type=int, default=16)
@@ -74,6 +75,8 @@ def main(args: Namespace) -> None:
     params = OCCLUSION_PRESETS[args.preset]
     train, val = (_without(read_clips(args.data, split), args.skip) for split in ("train", "val"))
     net, averaged = OcclusionNet(params).to(args.device), OcclusionNet(params)
+    if args.start:
+        start_from(net, args.start)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     run, ema = Run(args.run, args.minutes), Ema(net, 0.998)
     start = run.resume(net, optimizer, ema)
@@ -99,6 +102,14 @@ def main(args: Namespace) -> None:
         name: value.half() if value.is_floating_point() else value for name, value in averaged.state_dict().items()
     }
     save_checkpoint(args.save, state, "occlusion", occlusion_config(averaged), results)
+
+
+def start_from(net: OcclusionNet, name: str) -> None:
+    """Load weights by name or path; raises InputError when they are missing or of another size."""
+    trained = load_occlusion(name)
+    if trained.params != net.params:
+        raise InputError(f"the weights {name} are of another network than this preset; choose the preset they are of")
+    net.load_state_dict(trained.state_dict())
 
 
 def _without(clips: list[PreparedClip], skip: list[str]) -> list[PreparedClip]:

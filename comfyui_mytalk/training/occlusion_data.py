@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .occluders import blend, draw_occluder
 from .surfaces import Scene
 
 JUDGED_GROW = 30.0  # pixels of a 256 crop around the face in which the loss counts in full: jaws are painted there
-BEYOND = 0.2  # of it counts farther out, where real hands may lie
+BEYOND = 0.35  # of it counts farther out, where real hands may lie
 CLEAR = 0.35  # of the samples have no occluder
 ASTRAY = 4.0  # pixels of a 256 crop by which landmarks of a covered face are off
 
@@ -105,7 +106,10 @@ def _flipped(points: Tensor) -> Tensor:
 def _scene(face: np.ndarray, points: Tensor, texture: np.ndarray, rng: np.random.Generator) -> Scene:
     """A point of lips, chin or cheeks to be covered, and the colour of the cheeks."""
     lower = landmark_sets(*AROUND)
-    target = points[lower[rng.integers(len(lower))]].numpy() + rng.normal(0, 0.04, 2)
+    target = points[lower[rng.integers(len(lower))]].numpy()
+    if rng.random() < 0.3:  # beside the jaw, before neck and collar
+        target = target + (target - points[4].numpy()) * rng.uniform(0, 0.5)
+    target = target + rng.normal(0, 0.04, 2)
     at = (points[[50, 280]].numpy() * len(face)).astype(int).clip(2, len(face) - 3)
     skin = np.mean([face[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in at], 0)
     return Scene(face, target, skin, texture)
@@ -147,4 +151,15 @@ def _filmed(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         face = gaussian_filter(face, (s := rng.uniform(0.3, 1.5), s, 0))
     if rng.random() < 0.4:
         face = face + rng.normal(0, rng.uniform(0.005, 0.05), face.shape)
-    return np.clip(face, 0, 1)
+    face = np.clip(face, 0, 1)
+    return _squeezed(face, rng) if rng.random() < 0.3 else face
+
+
+def _squeezed(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A small face in a film of few bits: fewer pixels, and blocks of a codec."""
+    size = len(face)
+    side = int(size * rng.uniform(0.3, 1.0))
+    small = Image.fromarray((face * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
+    file = BytesIO()
+    small.save(file, "JPEG", quality=int(rng.integers(12, 70)))
+    return np.asarray(Image.open(file).resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255

@@ -141,6 +141,21 @@ def test_a_collar_that_moved_does_not_change_the_faces_colour() -> None:
     assert (led_astray - source)[inside].abs().max() > 0.05
 
 
+def test_the_sources_own_chin_says_in_what_light_it_is() -> None:
+    """The ring says little of it where light falls off downwards; what is no skin, a mouth, says nothing."""
+    source = 0.4 + 0.3 * smooth_frame(SIZE, SIZE)
+    light = 1 - 0.2 * torch.linspace(0, 1, SIZE)[:, None]
+    face, skin = EVERYWHERE.clone(), torch.zeros(1, 1, SIZE, SIZE)
+    face[..., 20:, :] = 0  # the ring is seen above the mouth alone
+    skin[..., 38:50, 20:44] = 1
+    generated = source / light
+    generated[..., 24:34, 20:44] = 0
+    generated[..., :20, :] += 0.03 * smooth_frame(SIZE, SIZE)[..., 20:40, :]
+    chin = (Ellipsis, slice(38, 50), slice(20, 44))
+    errors = [(match_colour(generated, source, disc(), face, x) - source)[chin].abs().mean() for x in (None, skin)]
+    assert errors[1] < 0.02 and errors[1] < 0.5 * errors[0]
+
+
 def test_beyond_the_frame_no_colours_are_compared() -> None:
     source = 0.4 + 0.3 * smooth_frame(SIZE, SIZE)
     generated = 0.9 * source

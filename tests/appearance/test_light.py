@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from comfyui_mytalk.appearance.light import BRIGHTEST, GAIN_LIMIT, face_oval, fade, light_references
+from comfyui_mytalk.appearance.light import BRIGHTEST, GAIN_LIMIT, face_oval, fade, light_references, shared_skin
 from comfyui_mytalk.landmarks.align import CROP_SIZE
+from comfyui_mytalk.landmarks.sets import landmark_set
 
 HEIGHT, WIDTH = 48, 64
 
@@ -85,6 +86,30 @@ def test_the_face_ends_at_its_oval() -> None:
     at = lambda x, y: float(mask[int(y), int(x)])  # noqa: E731
     assert at(chin[0], chin[1] - 12) == 1 and at(chin[0], chin[1] + 3) == 0
     assert at(top[0], top[1] + 12) == 1 and at(top[0], top[1] - 3) == 0
+
+
+def test_skin_that_both_faces_show_is_away_from_both_mouths() -> None:
+    from comfyui_mytalk.landmarks.canonical import canonical_face
+
+    closed = torch.zeros(1, 478, 2)
+    closed[0, :468] = canonical_face()[:468, :2] * torch.tensor([9.0, -9.0]) + CROP_SIZE / 2
+    closed[0, 468:] = CROP_SIZE / 2
+    opened = closed.clone()
+    opened[0, landmark_set("lips_outer"), 1] += torch.where(closed[0, landmark_set("lips_outer"), 1] > 190, 20.0, 0.0)
+    alone, both = shared_skin(closed, closed)[0, 0], shared_skin(closed, opened)[0, 0]
+    chin, lip, cheek = closed[0, 152], closed[0, 17], closed[0, 50]
+    at = lambda mask, point, down=0: float(mask[int(point[1]) + down, int(point[0])])  # noqa: E731
+    assert at(alone, lip) == 0 and at(alone, chin, -13) == 1 and at(alone, chin, 3) == 0 and at(alone, cheek) == 1
+    assert at(both, opened[0, 17]) == 0 and at(both, cheek) == 1 and (both <= alone).all()
+    assert torch.equal(both, shared_skin(opened, closed)[0, 0])
+
+
+def test_a_band_above_the_mouth_says_little_of_the_light_below_it() -> None:
+    """Skin there that differs a little from row to row made chins grey: the gain is not drawn on to the chin."""
+    crop, shown = picture(), skin(slice(0, 12))
+    reference = crop * torch.where(torch.arange(HEIGHT) < 6, 0.93, 1.0)[:, None]
+    lit = light_references(reference[:, None], crop, shown)[:, 0]
+    assert (lit[..., 12:, :] / crop[..., 12:, :] - 1).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 2.0])

@@ -45,5 +45,6 @@ def clip(host: Host) -> SimpleNamespace:
         "model": NAMES["appearance"],
     }
     c.crops, c.crop_mask = host.run("MyTalkAppearanceVAE", images=c.images, **c.painted)
-    c.frames, c.mask = host.run("MyTalkPasteBack", images=c.images, crops=c.crops, crop_mask=c.crop_mask, track=c.track)
+    c.laid = {"track": c.track, "motion": c.motion}
+    c.frames, c.mask = host.run("MyTalkPasteBack", images=c.images, crops=c.crops, crop_mask=c.crop_mask, **c.laid)
     return c

@@ -79,14 +79,14 @@ def test_a_kept_hand_stays_in_front(host, clip) -> None:
         images=clip.images,
         crops=clip.crops,
         crop_mask=clip.crop_mask,
-        track=clip.track,
         keep_mask=keep,
+        **clip.laid,
     )
     assert torch.equal(pasted[keep == 1], clip.images[keep == 1])
     assert (pasted - clip.frames)[keep == 0].abs().max() < 0.06 and torch.equal(new, clip.mask * (1 - keep))
     assert (frames - pasted)[keep == 0].abs().max() < 0.03
     gloved = torch.where(keep[..., None] == 1, torch.tensor([0.1, 0.9, 0.1]), clip.images)
-    rest = {"crops": clip.crops, "crop_mask": clip.crop_mask, "track": clip.track, "keep_mask": keep}
+    rest = {"crops": clip.crops, "crop_mask": clip.crop_mask, "keep_mask": keep, **clip.laid}
     beside, _ = host.run("MyTalkPasteBack", images=gloved, **rest)
     assert (beside - pasted)[keep == 0].abs().max() < 0.03, "no colour is taken from what is kept"
 
@@ -192,7 +192,7 @@ def test_same_seed_same_frames_other_seed_other_motion(host, clip) -> None:
 def test_half_precision_and_alpha_come_out_as_they_went_in(host, clip, kind: str) -> None:
     images = clip.images.half() if kind == "half" else torch.cat([clip.images, clip.images[..., :1]], -1)
     crops, mask = host.run("MyTalkAppearanceVAE", images=images, **clip.painted)
-    frames, covered = host.run("MyTalkPasteBack", images=images, crops=crops, crop_mask=mask, track=clip.track)
+    frames, covered = host.run("MyTalkPasteBack", images=images, crops=crops, crop_mask=mask, **clip.laid)
     assert frames.dtype == images.dtype and frames.shape == images.shape
     assert torch.equal(frames[covered == 0], images[covered == 0])
     assert (frames[..., :3].float() - clip.frames).abs().max() < 0.02
@@ -203,7 +203,7 @@ def test_half_precision_and_alpha_come_out_as_they_went_in(host, clip, kind: str
 def test_crops_may_come_back_larger_but_not_cut(host, clip) -> None:
     """An upscaler or a restorer between the two nodes: crops of any size cover the same part of the face."""
     larger = F.interpolate(clip.crops.permute(0, 3, 1, 2), scale_factor=2, mode="bicubic").permute(0, 2, 3, 1)
-    given = {"images": clip.images, "track": clip.track}
+    given = {"images": clip.images, **clip.laid}
     _, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
     for masks in (mask, F.interpolate(mask[:, None], scale_factor=2, mode="bilinear")[:, 0]):
         frames, covered = host.run("MyTalkPasteBack", crops=larger, crop_mask=masks, **given)
@@ -214,6 +214,8 @@ def test_crops_may_come_back_larger_but_not_cut(host, clip) -> None:
         host.run("MyTalkPasteBack", crops=larger[:, :500], crop_mask=mask, **given)
     with pytest.raises(error, match="crop_mask: got 1 masks"):
         host.run("MyTalkPasteBack", crops=larger, crop_mask=mask[:1], **given)
+    with pytest.raises(error, match="motion: got 1 frames, but the track has 10"):
+        host.run("MyTalkPasteBack", crops=larger, crop_mask=mask, **given | {"motion": clip.motion[:1]})
 
 
 def test_close_ups_are_painted_larger_in_single_steps_as_in_one(host, clip) -> None:
@@ -234,7 +236,8 @@ def test_close_ups_are_painted_larger_in_single_steps_as_in_one(host, clip) -> N
     painted = {"track": track, "motion": motion, "landmark_images": drawn, "references": references, "model": model}
     crops, mask = host.run("MyTalkAppearanceVAE", images=images, **painted)
     assert crops.shape[1:] == (512, 512, 3) and mask.shape == crops.shape[:3]
-    frames, covered = host.run("MyTalkPasteBack", images=images, crops=crops, crop_mask=mask, track=track)
+    laid = {"crops": crops, "crop_mask": mask, "track": track, "motion": motion}
+    frames, covered = host.run("MyTalkPasteBack", images=images, **laid)
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion")}
     inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": count}
     whole, _, other, *_ = host.run(
@@ -254,7 +257,7 @@ def test_batches_change_nothing(host, clip, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in (("appearance_vae", {"cpu": 3}), ("paste_back", 7)):
         monkeypatch.setattr(host.module(f"nodes.{name}"), "BATCH", value)
     crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
-    frames, _ = host.run("MyTalkPasteBack", images=clip.images, crops=crops, crop_mask=mask, track=clip.track)
+    frames, _ = host.run("MyTalkPasteBack", images=clip.images, crops=crops, crop_mask=mask, **clip.laid)
     assert (frames - clip.frames).abs().max() < 1e-4
 
 

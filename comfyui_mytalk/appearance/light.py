@@ -74,14 +74,16 @@ def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     `light_gain` follows. From quantiles of what `weight (b, 1, h, w)` mostly shows: a hand in the frame is none.
     """
     shown = weight[:, 0] > 0.5 * weight.amax((1, 2, 3)).clamp_min(1e-6)[:, None, None]
-    (low, middle, high), (wanted_low, wanted_middle, wanted_high) = (_levels(x, shown) for x in (pictures, wanted))
+    levels, wanted_levels = (_levels(x, shown) for x in (pictures, wanted))
+    (low, middle, high), (wanted_low, wanted_middle, wanted_high) = levels, wanted_levels
     contrast = (wanted_high - wanted_low).mean(1) / (high - low).mean(1).clamp_min(DARKEST)
     veil = (wanted_middle - contrast[:, None] * middle).clamp_min(0)
     off_white = (
         wanted_middle.mean(1) - (1 - contrast * (1 - middle.mean(1)))
     ).abs()  # of a fade that left this contrast
     sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT) * _between(off_white, WHITE)
-    change = wanted_middle / middle.clamp_min(DARKEST)
+    change = wanted_levels / levels.clamp_min(DARKEST)  # a fade changes dark and bright alike, shade on half a face not
+    change = change.amin(0).clamp_min(1) * change.amax(0).clamp_max(1)
     change = (change / change.clamp(*USUAL)).clamp(max=BRIGHTEST)
     sure, known = sure[:, None], shown.flatten(1).any(1)[:, None]
     scale, offset = torch.lerp(change, contrast[:, None].expand_as(change), sure), sure * veil

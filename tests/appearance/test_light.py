@@ -130,6 +130,16 @@ def test_a_fade_to_white_is_followed_in_the_dark_of_a_mouth_too(share: float) ->
     assert (lit[:, 0] - white).abs().max() < 0.05
 
 
+def test_a_head_that_turns_into_shade_is_no_fade() -> None:
+    """In a dark film the skin above the mouth went half into shade, and the chin was painted brown."""
+    crop, shown = picture(), skin(slice(20, 48))
+    shade = torch.where(torch.arange(WIDTH) < 34, 0.4, 1.0)
+    scale, offset = fade(crop, crop * shade, shown)
+    assert (scale - 1).abs().max() < 0.05 and offset.abs().max() == 0
+    scale, _ = fade(crop, crop * 0.4, shown)
+    assert (scale - 0.5).abs().max() < 0.01, "that is one, as far as the gain does not follow it"
+
+
 def test_a_dark_hand_in_the_frame_is_no_change_of_light() -> None:
     crop, shown = picture(), skin(slice(20, 48))
     covered = crop.clone()

@@ -19,12 +19,6 @@ from .mask import soft_hull
 GAIN_LIMIT = 0.25
 RIDGE = (0.02, 0.02, 0.02)  # pulls 1, x and y of the gain to 0 where the skin is too dark to tell
 ABOVE = (0.02, 0.02, 0.3)  # for a band of skin above the mouth, which says little of what is below: chins got grey
-USUAL = (0.8, 1.25)  # change of a face's light that a gain follows by itself
-DARKEST, BRIGHTEST = 0.01, 4.0  # of 0..1: light that is still compared; times that a picture is lit up
-VEIL = (0.15, 0.25)  # of 0..1: white over the picture that may be shade, and that is none
-FLAT = (0.85, 0.7)  # of the contrast is left: shade may do it, only a fade does
-WHITE = (0.12, 0.06)  # from what a fade to white makes of the middle of a face; flat light leaves it where it was
-LEVELS = (0.15, 0.5, 0.85)
 MOST_APART = 0.2  # 0..1: farther apart than this, pictures show different things
 FACE_FEATHER = 6.0  # pixels of a 256 crop
 LIPS_APART = 12.0  # pixels of a 256 crop around lips that are no skin
@@ -62,44 +56,7 @@ def light_references(references: Tensor, crops: Tensor, skin: Tensor) -> Tensor:
     skin = skin * in_frame(crops) * in_frame(few)
     cells = F.avg_pool2d(skin, CELL)  # what is hidden takes no part, also in cells that are hidden in part
     seen, wanted = (F.avg_pool2d(x * skin, CELL) / cells.clamp_min(1e-6) for x in (few, crops))
-    scale, offset = fade(seen, wanted, cells)
-    gain = light_gain((seen * scale + offset).clamp(0, 1), wanted, cells, ABOVE)
-    return lit((references * scale + offset).clamp(0, 1), gain).clamp_(0, 1).unflatten(0, (-1, count))
-
-
-def fade(pictures: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and offset `(b, 3, 1, 1)` that take `pictures (b, 3, h, w)` near to the light of `wanted`.
-
-    1 and 0 but where a film fades to black or white, or lamps are switched or coloured: changes that no gain of
-    `light_gain` follows. From quantiles of what `weight (b, 1, h, w)` mostly shows: a hand in the frame is none.
-    """
-    shown = weight[:, 0] > 0.5 * weight.amax((1, 2, 3)).clamp_min(1e-6)[:, None, None]
-    levels, wanted_levels = (_levels(x, shown) for x in (pictures, wanted))
-    (low, middle, high), (wanted_low, wanted_middle, wanted_high) = levels, wanted_levels
-    contrast = (wanted_high - wanted_low).mean(1) / (high - low).mean(1).clamp_min(DARKEST)
-    veil = (wanted_middle - contrast[:, None] * middle).clamp_min(0)
-    off_white = (
-        wanted_middle.mean(1) - (1 - contrast * (1 - middle.mean(1)))
-    ).abs()  # of a fade that left this contrast
-    sure = _between(veil.mean(1), VEIL) * _between(contrast, FLAT) * _between(off_white, WHITE)
-    change = wanted_levels / levels.clamp_min(DARKEST)  # a fade changes dark and bright alike, shade on half a face not
-    change = change.amin(0).clamp_min(1) * change.amax(0).clamp_max(1)
-    change = (change / change.clamp(*USUAL)).clamp(max=BRIGHTEST)
-    sure, known = sure[:, None], shown.flatten(1).any(1)[:, None]
-    scale, offset = torch.lerp(change, contrast[:, None].expand_as(change), sure), sure * veil
-    scale, offset = torch.where(known, scale, 1.0), torch.where(known, offset, 0.0)
-    return scale[:, :, None, None], offset[:, :, None, None]
-
-
-def _between(values: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """0 at the first of `bounds` to 1 at the second."""
-    return ((values - bounds[0]) / (bounds[1] - bounds[0])).clamp(0, 1)
-
-
-def _levels(pictures: Tensor, shown: Tensor) -> Tensor:
-    """Quantiles `(3, b, 3)` of each channel of `pictures (b, 3, h, w)` where `shown (b, h, w)`; 0 where nothing is."""
-    values = torch.where(shown[:, None], pictures, torch.nan).flatten(2).float()
-    return values.nanquantile(values.new_tensor(LEVELS), 2).nan_to_num(0.0)
+    return lit(references, light_gain(seen, wanted, cells, ABOVE)).clamp_(0, 1).unflatten(0, (-1, count))
 
 
 def in_frame(crops: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..landmarks.drawing import render_landmarks
+from .fade import faded
 from .inside import draw_unseen, keep_drawn
 from .light import face_oval, light_references
 from .mask import dilate
@@ -53,7 +54,10 @@ def model_inputs(
     window = (Ellipsis, slice(top, bottom), slice(left, right))
     if p.aligned:
         visible = dilate((mask > 0).to(crops.dtype), RING)[:, None][window]
-        moved = align_references(references.images, references.points, points, p.window)
+        images = references.images
+        if p.relight:
+            images = faded(images, references.points, crops, points, mask <= 0)
+        moved = align_references(images, references.points, points, p.window)
         if p.relight:
             skin = face_oval(points, crops.shape[-1]) * (mask <= 0)
             moved = light_references(moved, crops[window], skin[window])

@@ -1,8 +1,8 @@
-import pytest
 import torch
 
-from comfyui_mytalk.appearance.light import BRIGHTEST, GAIN_LIMIT, face_oval, fade, light_references, shared_skin
+from comfyui_mytalk.appearance.light import GAIN_LIMIT, face_oval, light_references, shared_skin
 from comfyui_mytalk.landmarks.align import CROP_SIZE
+from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.landmarks.sets import landmark_set
 
 HEIGHT, WIDTH = 48, 64
@@ -18,6 +18,13 @@ def skin(hidden: slice) -> torch.Tensor:
     shown = torch.ones(1, 1, HEIGHT, WIDTH)
     shown[..., hidden, 16:48] = 0
     return shown
+
+
+def frontal_face() -> torch.Tensor:
+    """Landmarks `(1, 478, 2)` of a face in the middle of a crop."""
+    face = torch.full((1, 478, 2), CROP_SIZE / 2)
+    face[0, :468] += canonical_face()[:468, :2] * torch.tensor([9.0, -9.0])
+    return face
 
 
 def light(strength: float) -> torch.Tensor:
@@ -70,17 +77,13 @@ def test_nothing_seen_changes_nothing_and_gains_are_bounded() -> None:
     crop, references = picture(), 0.5 * picture()[:, None]
     assert torch.equal(light_references(references, crop, torch.zeros(1, 1, HEIGHT, WIDTH)), references)
     lit = light_references(references, 4 * references[:, 0] + 0.1, torch.ones(1, 1, HEIGHT, WIDTH))
-    assert (lit <= references * (1 + GAIN_LIMIT) * BRIGHTEST + 1e-6).all() and (lit > 1.1 * references).all()
+    assert (lit <= references * (1 + GAIN_LIMIT) + 1e-6).all() and (lit > 1.1 * references).all()
     black = light_references(references * 0.001, crop, torch.ones(1, 1, HEIGHT, WIDTH))
-    assert (black <= references * 0.001 * (1 + GAIN_LIMIT) * BRIGHTEST + 1e-6).all()
+    assert (black <= references * 0.001 * (1 + GAIN_LIMIT) + 1e-6).all()
 
 
 def test_the_face_ends_at_its_oval() -> None:
-    from comfyui_mytalk.landmarks.canonical import canonical_face
-
-    face = torch.zeros(1, 478, 2)
-    face[0, :468] = canonical_face()[:468, :2] * torch.tensor([9.0, -9.0]) + CROP_SIZE / 2
-    face[0, 468:] = CROP_SIZE / 2
+    face = frontal_face()
     mask = face_oval(face)[0, 0]
     chin, top = face[0, 152], face[0, 10]
     at = lambda x, y: float(mask[int(y), int(x)])  # noqa: E731
@@ -89,11 +92,7 @@ def test_the_face_ends_at_its_oval() -> None:
 
 
 def test_skin_that_both_faces_show_is_away_from_both_mouths() -> None:
-    from comfyui_mytalk.landmarks.canonical import canonical_face
-
-    closed = torch.zeros(1, 478, 2)
-    closed[0, :468] = canonical_face()[:468, :2] * torch.tensor([9.0, -9.0]) + CROP_SIZE / 2
-    closed[0, 468:] = CROP_SIZE / 2
+    closed = frontal_face()
     opened = closed.clone()
     opened[0, landmark_set("lips_outer"), 1] += torch.where(closed[0, landmark_set("lips_outer"), 1] > 190, 20.0, 0.0)
     alone, both = shared_skin(closed, closed)[0, 0], shared_skin(closed, opened)[0, 0]
@@ -110,61 +109,3 @@ def test_a_band_above_the_mouth_says_little_of_the_light_below_it() -> None:
     reference = crop * torch.where(torch.arange(HEIGHT) < 6, 0.93, 1.0)[:, None]
     lit = light_references(reference[:, None], crop, shown)[:, 0]
     assert (lit[..., 12:, :] / crop[..., 12:, :] - 1).abs().max() < 0.06
-
-
-@pytest.mark.parametrize("share", [0.05, 0.5, 2.0])
-def test_a_fade_to_black_is_followed_all_the_way(share: float) -> None:
-    bright, shown = picture(), skin(slice(20, 48))
-    bright = bright * min(1.0, 1 / share / 1.5)
-    lit = light_references(bright[:, None], bright * share, shown)
-    assert (lit[:, 0] - bright * share).abs().max() < 0.04
-    assert (lit[:, 0] / (bright * share)).mean().item() == pytest.approx(1, abs=0.3)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_a_fade_to_white_is_followed_in_the_dark_of_a_mouth_too(share: float) -> None:
-    crop, shown = picture(), skin(slice(20, 48))
-    crop[..., 30:40, 20:40] = 0.05
-    white = crop * share + 1 - share
-    lit = light_references(crop[:, None], white, shown)
-    assert (lit[:, 0] - white).abs().max() < 0.05
-
-
-def test_a_head_that_turns_into_shade_is_no_fade() -> None:
-    """In a dark film the skin above the mouth went half into shade, and the chin was painted brown."""
-    crop, shown = picture(), skin(slice(20, 48))
-    shade = torch.where(torch.arange(WIDTH) < 34, 0.4, 1.0)
-    scale, offset = fade(crop, crop * shade, shown)
-    assert (scale - 1).abs().max() < 0.05 and offset.abs().max() == 0
-    scale, _ = fade(crop, crop * 0.4, shown)
-    assert (scale - 0.5).abs().max() < 0.01, "that is one, as far as the gain does not follow it"
-
-
-def test_a_dark_hand_in_the_frame_is_no_change_of_light() -> None:
-    crop, shown = picture(), skin(slice(20, 48))
-    covered = crop.clone()
-    covered[..., :20, :10] = 0.05
-    without, within = (light_references(crop[:, None], target, shown) for target in (crop, covered))
-    scale, offset = fade(crop, covered, shown)
-    assert (scale == 1).all() and not offset.any()
-    assert (within - without).abs()[..., 20:, :].mean() < 0.06
-
-
-def test_nothing_to_compare_changes_nothing() -> None:
-    crop = picture()
-    scale, offset = fade(crop, crop * 0.1, torch.zeros(1, 1, HEIGHT, WIDTH))
-    assert (scale == 1).all() and not offset.any()
-
-
-def test_flat_light_is_no_fade() -> None:
-    """The same face without its shades: a quarter of the contrast, as light as before."""
-    crop, shown = picture(), skin(slice(20, 48))
-    flat = 0.25 * crop + 0.75 * crop.mean((2, 3), keepdim=True)
-    scale, offset = fade(crop, flat, shown)
-    assert (scale - 1).abs().max() < 0.05 and not offset.any()
-
-
-def test_coloured_lamps_are_followed() -> None:
-    crop, shown = picture(), skin(slice(20, 48))
-    red = crop * torch.tensor([1.0, 0.3, 0.3])[:, None, None]
-    assert (light_references(crop[:, None], red, shown)[:, 0] - red).abs().max() < 0.04

@@ -12,12 +12,13 @@ a little soft. The network gets it as its first reference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..landmarks.align import CROP_HALF
-from ..landmarks.canonical import mouth_opening
+from ..landmarks.canonical import canonical_face, canonical_triangles, mouth_opening
 from ..landmarks.sets import landmark_set
 from .references import reference_features
 from .warp import align_references
@@ -30,6 +31,9 @@ JAW = ("chin", "jaw", "perioral")
 JAW_SHARE = 0.5
 BASE_OPENING = 0.85  # quantile of the clip's openings: its mouth has an inside to keep teeth in
 UNUSUAL = 0.04  # of the crop's side: a base face this far from the clip's median is as bad as another mouth altogether
+HIDDEN = (0.05, 0.15)  # share of the lower face that a base face may hide, and that is as bad as another mouth
+LARGE, SMALLER = 0.8, 1 / 3  # quantile of a triangle's areas in a clip; smaller than this share of it, it is hidden
+NOSE_TIP = 1
 EXCLUDED = 1e6  # noise of a picture that may not be used
 BATCH = 64  # frames whose equations are solved at once, and pictures moved at once
 
@@ -83,13 +87,31 @@ class PictureRegression:
 def _base(points: Tensor, size: int) -> int:
     """Which of the faces `(m, 478, 2)` all pictures are moved onto: with an open mouth, in a pose like most others.
 
-    A head that is turned away hides a cheek, which no picture would then have.
+    A head that is turned away hides a cheek, which no picture would then have: moved on to a face in front, what is
+    behind the head came out as stripes.
     """
     opening = mouth_opening(points)
     low, wanted, high = opening.quantile(opening.new_tensor([0.05, BASE_OPENING, 0.95]))
     mouth = (opening - wanted).abs() / (high - low).clamp_min(1.0)
     unusual = (points - points.median(0).values).norm(dim=-1).mean(1) / (UNUSUAL * size)
-    return int((mouth + unusual).argmin())
+    hidden = (hidden_share(points) - HIDDEN[0]).clamp_min(0) / (HIDDEN[1] - HIDDEN[0])
+    return int((mouth + unusual + hidden).argmin())
+
+
+def hidden_share(points: Tensor) -> Tensor:
+    """Share of the lower face that each of the faces `(m, 478, 2)` shows much smaller than others do, `(m,)`."""
+    corners = points[:, _lower_triangles().to(points.device), :2]
+    first, second = corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
+    area = (first[..., 1] * second[..., 0] - first[..., 0] * second[..., 1]).clamp_min(0)  # 0: turned away
+    large = area.quantile(LARGE, 0)
+    return ((area < SMALLER * large) * large).sum(1) / large.sum().clamp_min(1e-6)
+
+
+@cache
+def _lower_triangles() -> Tensor:
+    """The mesh's triangles below the tip of the nose `(n, 3)`."""
+    triangles, height = canonical_triangles(), canonical_face()[:, 1]
+    return triangles[height[triangles].mean(1) < height[NOSE_TIP]]
 
 
 def _describe(points: Tensor, size: int) -> tuple[Tensor, Tensor]:

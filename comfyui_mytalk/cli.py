@@ -165,10 +165,10 @@ def _add_sync(commands: Any) -> None:
         "--keep-mask", type=Path, metavar="FILE", help="picture or video: what stays as filmed is light (a hand, a mic)"
     )
     add(
-        "--occlusions",
-        choices=("keep", "paint"),
-        default="keep",
-        help="what a network finds before the mouth stays as filmed, or is painted over (default %(default)s)",
+        "--keep-occlusions",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a hand or a microphone that is seen before the mouth stays as filmed (default), or is painted over",
     )
     add(
         "--tune", type=whole_number(0), default=0, metavar="N", help="first N steps of tuning on this actor (default 0)"

@@ -23,7 +23,6 @@ from .appearance.references import BANK
 from .appearance.tuning import load_tuning, tuned_copy
 from .checkpoints import find_weights
 from .devices import pick_device, pick_dtype
-from .errors import InputError
 from .frames import FrameSource
 from .geometry import geometry
 from .keep import MaskFile, either, find_occlusion, told_occlusion
@@ -45,7 +44,6 @@ from .video.writer import SUFFIXES, VideoWriter
 logger = logging.getLogger(__name__)
 StageProgress = Callable[[str, int, int], None]
 STAGES = ("face", "occlusions", "motion", "references", "tune", "picture")
-OCCLUSIONS = ("keep", "paint")
 CHUNK = 8  # frames in flight
 SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 
@@ -58,9 +56,9 @@ class SyncOptions:
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
     in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `keep_mask`: a picture
-    or video, light where the film stays as it is, a hand before the mouth for one. `occlusions`: "keep" what a network
-    finds before the mouth, or "paint" over it. `tune`: steps of actor tuning
-    before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
+    or video, light where the film stays as it is, a hand before the mouth for one. `keep_occlusions`: what a network
+    finds before the mouth stays too, or is painted over. `tune`: steps of actor tuning before the pictures are made;
+    `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 
     seed: int = 0
@@ -73,7 +71,7 @@ class SyncOptions:
     reference_video: str | Path | None = None
     style_video: str | Path | None = None
     keep_mask: str | Path | None = None
-    occlusions: str = "keep"
+    keep_occlusions: bool = True
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
@@ -117,11 +115,9 @@ def load_models(options: SyncOptions) -> Models:
     """Load and check all weights; raises InputError, before any long work, when one is missing or does not fit."""
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
-    if options.occlusions not in OCCLUSIONS:
-        raise InputError(f"occlusions: got {options.occlusions!r}, expected {' or '.join(OCCLUSIONS)}")
     for name, kind in ((options.identity, "identity"), (options.motion, "motion"), (options.appearance, "appearance")):
         find_weights(name, kind)
-    occlusion = load_occlusion(options.occlusion, device) if options.occlusions == "keep" else None
+    occlusion = load_occlusion(options.occlusion, device) if options.keep_occlusions else None
     speech, identity = load_speech_encoder(options.speech_encoder, device), load_identity(options.identity, device)
     motion = load_motion(options.motion, device)
     check_needs(motion, speech, identity)

@@ -79,8 +79,8 @@ def main() -> None:
         film, out = Path(folder) / "film.mp4", Path(folder) / "out.mp4"
         with VideoWriter(film, frames.shape[2], frames.shape[1], 25) as writer:
             writer.write(frames)
-        for occlusions in ("paint", "keep"):
-            sync_video(film, DEMO / "speech.wav", out, SyncOptions(length_mode="trim", occlusions=occlusions))
+        for keep in (False, True):
+            sync_video(film, DEMO / "speech.wav", out, SyncOptions(length_mode="trim", keep_occlusions=keep))
             rows.append(row(read(out), track))
     Image.fromarray(np.concatenate(rows)).save(args.output, quality=88)
 

@@ -162,7 +162,7 @@ def test_sync_does_not_paint_from_frames_with_masked_lips(tmp_path, actor):
     frames, masks = actor[0], torch.zeros_like(actor[0])
     masks[:4] = 255
     mask = clip_of(tmp_path / "masks.mp4", masks)
-    options = SyncOptions(steps=1, length_mode="trim", keep_mask=mask, occlusions="paint")
+    options = SyncOptions(steps=1, length_mode="trim", keep_mask=mask, keep_occlusions=False)
     report = sync_video(clip_of(tmp_path / "film.mp4", frames), DEMO / "speech.wav", tmp_path / "out.mp4", options)
     assert min(report["references"]) >= 4
 
@@ -177,19 +177,11 @@ def test_sync_sees_a_microphone_and_leaves_it(tmp_path, actor):
         ball[frame] = (columns - x) ** 2 + (rows[:, None] - y) ** 2 < reach**2
     frames[ball] = 20
     film, apart, covered = clip_of(tmp_path / "film.mp4", frames), {}, {}
-    for choice in ("keep", "paint"):
-        options = SyncOptions(steps=1, length_mode="trim", occlusions=choice)
+    for keep in (True, False):
+        options = SyncOptions(steps=1, length_mode="trim", keep_occlusions=keep)
         report = sync_video(film, DEMO / "speech.wav", tmp_path / "out.mp4", options)
         made = torch.cat([part for part, _ in VideoReader(tmp_path / "out.mp4").chunks(8)])
-        apart[choice] = (made.int() - frames.int())[ball].abs().float().mean()
-        covered[choice] = report["face"]["covered"]
-    assert apart["keep"] < 0.2 * apart["paint"]
-    assert covered == {"keep": [[0, len(frames) - 1]], "paint": []}
-
-
-def test_an_unknown_choice_is_refused_before_any_work(tmp_path):
-    with pytest.raises(InputError, match="occlusions: got 'hide', expected keep or paint"):
-        sync_video(
-            DEMO / "actor.mp4", DEMO / "speech.wav", tmp_path / "out.mp4", SyncOptions(occlusions="hide", duration=0.2)
-        )
-    assert not list(tmp_path.iterdir())
+        apart[keep] = (made.int() - frames.int())[ball].abs().float().mean()
+        covered[keep] = report["face"]["covered"]
+    assert apart[True] < 0.2 * apart[False]
+    assert covered == {True: [[0, len(frames) - 1]], False: []}

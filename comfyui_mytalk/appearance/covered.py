@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..landmarks.sets import contour, landmark_set
 from .layers import blur
+from .light import plane_terms
 from .mask import NOSE_BASE, soft_hull
 from .regression import PictureRegression
 
@@ -73,9 +74,7 @@ def _strangeness(seen: PictureRegression, points: Tensor, times: Tensor) -> Tens
 
 def _light(pictures: Tensor, face: Tensor) -> Tensor:
     """What of `pictures (m, 3, h, w)` is linear in x and y, by least squares in the `face (1, 1, h, w)`."""
-    at, weight = torch.linspace(-1, 1, pictures.shape[-1]), face.flatten()
-    terms = torch.stack([torch.ones(len(at), len(at)), at.expand(len(at), -1), at[:, None].expand(-1, len(at))])
-    terms = terms.flatten(1)
+    terms, weight = plane_terms(pictures).flatten(1), face.flatten()
     normal = (terms * weight) @ terms.T + 1e-3 * torch.eye(len(terms))
     found = torch.linalg.solve(normal, (terms * weight) @ pictures.flatten(2).flatten(0, 1).T)
     return (found.T @ terms).view_as(pictures)

@@ -29,7 +29,7 @@ CELL = 2  # of these a side are averaged before
 def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor, ridge: tuple[float, float, float] = RIDGE) -> Tensor:
     """Coefficients `(b, 3, 3)` of each channel's gain over 1, x and y, by least squares, that takes `pictures
     (b, 3, h, w)` to `wanted (b, 3, h, w)` where `weight (b, 1, h, w)` says; 0 where there is nothing to compare."""
-    plane = _plane(pictures).flatten(1)  # (3, h * w)
+    plane = plane_terms(pictures).flatten(1)  # (3, h * w)
     products = (plane[:, None] * plane).flatten(0, 1)
     weighted = pictures * weight
     residual = (wanted - pictures).clamp(-MOST_APART, MOST_APART)
@@ -41,7 +41,7 @@ def light_gain(pictures: Tensor, wanted: Tensor, weight: Tensor, ridge: tuple[fl
 
 def lit(pictures: Tensor, coefficients: Tensor) -> Tensor:
     """`pictures (b, 3, h, w)` times the gain that `light_gain` gave, within `1 +- GAIN_LIMIT`; not clamped to 0..1."""
-    gain = (coefficients @ _plane(pictures).flatten(1)).view_as(pictures)
+    gain = (coefficients @ plane_terms(pictures).flatten(1)).view_as(pictures)
     return gain.clamp_(-GAIN_LIMIT, GAIN_LIMIT).add_(1).mul_(pictures)
 
 
@@ -81,7 +81,7 @@ def shared_skin(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor
     return torch.stack(masks).prod(0)
 
 
-def _plane(like: Tensor) -> Tensor:
+def plane_terms(like: Tensor) -> Tensor:
     """1, x and y over a picture `(3, h, w)`, x and y from -1 to 1."""
     y, x = (torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in like.shape[-2:])
     y, x = torch.meshgrid(y, x, indexing="ij")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import find_weights, load_checkpoint
 from ..landmarks.sets import AROUND, contour, landmark_sets
-from .mask import dilate, soft_hull
+from .mask import NECK, dilate, soft_hull
 
 MARK_FEATHER = 4.0  # pixels of a 256 crop at the edges of the drawn lips and face
 STEADY = (0.5, 0.75)  # chances that count where two of three neighbouring frames agree: from nothing to all
@@ -119,7 +119,7 @@ def settle(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
 
 
 def reaching_in(stays: Tensor, points: Tensor) -> Tensor:
-    """What of `stays (s, s)` comes from beside the face and reaches the mouth's surroundings; the rest is 0.
+    """What of `stays (s, s)` comes from beside the face and reaches what is painted, neck included; the rest is 0.
 
     A hand comes from somewhere. What lies inside a face is the face: a nose that shines, an open mouth, teeth.
     `points (478, 2)` are landmarks in pixels of that crop.
@@ -128,8 +128,8 @@ def reaching_in(stays: Tensor, points: Tensor) -> Tensor:
     if stays.max() < 0.5:
         return torch.zeros_like(stays)
     face, lower = (
-        soft_hull(points[None, index], size, 1.0)[0, 0] > 0.5
-        for index in (contour("face_oval_ring"), landmark_sets(*AROUND))
+        soft_hull(points[None, index], size, 1.0, grow=grow)[0, 0] > 0.5
+        for index, grow in ((contour("face_oval_ring"), 0.0), (landmark_sets(*AROUND), NECK))
     )
     solid = stays > 0.5
     near = binary_dilation(solid.numpy(), iterations=JOINED)

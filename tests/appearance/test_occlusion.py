@@ -39,6 +39,7 @@ def test_what_is_sure_stays_in_a_single_frame() -> None:
         (slice(60, 66), slice(60, 68), False),  # inside: a nose that shines
         (slice(66, 76), slice(52, 76), False),  # inside: an open mouth
         (slice(4, 40), slice(0, 20), False),  # beside: hair, a wall
+        (slice(107, 128), slice(56, 70), True),  # from below, up to the neck under the chin, which is painted too
         (slice(112, 128), slice(0, 128), False),  # below: a collar
     ],
 )

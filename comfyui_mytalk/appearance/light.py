@@ -72,10 +72,10 @@ def face_oval(points: Tensor, size: int = CROP_SIZE) -> Tensor:
 def shared_skin(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor:
     """Soft mask `(b, 1, size, size)` of cheeks and chin that are skin with the landmarks `source` and with `target
     (b, 478, 2)`, crop pixels: inside both faces, away from the lips of both."""
-    lips = landmark_set("lips_outer").to(source.device)
+    lips, ring = (index.to(source.device) for index in (landmark_set("lips_outer"), contour("face_oval_ring")))
     masks = []
     for points in (source, target):
-        oval = points[:, contour("face_oval_ring").to(points.device), :2]
+        oval = points[:, ring, :2]
         masks.append(soft_hull(oval, size, FACE_FEATHER, grow=-FACE_FEATHER))
         masks.append(1 - soft_hull(points[:, lips, :2], size, FACE_FEATHER, grow=LIPS_APART))
     return torch.stack(masks).prod(0)

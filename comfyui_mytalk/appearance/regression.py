@@ -21,7 +21,7 @@ from ..landmarks.align import CROP_HALF
 from ..landmarks.canonical import canonical_face, canonical_triangles, mouth_opening
 from ..landmarks.sets import landmark_set
 from .references import reference_features
-from .warp import align_references
+from .warp import align_references, cross
 
 REACH = 1.0  # cm (root mean square of the lips) over which pictures resemble each other: Matern 3/2 kernel
 NOISE = 0.1  # of the variance: what landmarks do not tell
@@ -101,8 +101,8 @@ def _base(points: Tensor, size: int) -> int:
 def hidden_share(points: Tensor) -> Tensor:
     """Share of the lower face that each of the faces `(m, 478, 2)` shows much smaller than others do, `(m,)`."""
     corners = points[:, _lower_triangles().to(points.device), :2]
-    first, second = corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
-    area = (first[..., 1] * second[..., 0] - first[..., 0] * second[..., 1]).clamp_min(0)  # 0: turned away
+    edges = corners[:, :, 1:] - corners[:, :, :1]
+    area = cross(edges[:, :, 1], edges[:, :, 0]).clamp_min(0)  # 0: turned away
     large = area.quantile(LARGE, 0)
     return ((area < SMALLER * large) * large).sum(1) / large.sum().clamp_min(1e-6)
 

@@ -159,12 +159,13 @@ def _barycentric_planes(corners: Tensor) -> tuple[Tensor, Tensor]:
     """
     after, before = corners.roll(-1, 2), corners.roll(1, 2)
     edge = before - after
-    area = _cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
-    planes = torch.stack([-edge[..., 1], edge[..., 0], -_cross(edge, after)], 2)
+    area = cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    planes = torch.stack([-edge[..., 1], edge[..., 0], -cross(edge, after)], 2)
     return planes / area.where(area.abs() > FLAT, torch.ones_like(area))[..., None, None], area
 
 
-def _cross(a: Tensor, b: Tensor) -> Tensor:
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product of vectors `(..., 2)`: the double area of the triangle they span, negative where it faces us."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 

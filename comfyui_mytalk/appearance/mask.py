@@ -91,9 +91,13 @@ def lip_mask(pose: Pose, transform: Tensor, extent: MaskExtent, size: int = CROP
 
     Exactly 0 outside the patch and at the crop's border, 1 deeper inside than the feather.
     """
+    return soft_hull(lip_outline(pose, transform, extent), size, FEATHER)
+
+
+def lip_outline(pose: Pose, transform: Tensor, extent: MaskExtent) -> Tensor:
+    """Points `(f, n, 2)` in crop pixels whose hull the mask of `lip_mask` is."""
     patch = _patch(extent).to(transform.device).expand(len(transform), -1, -1)
-    outline = apply_transform(invert(transform), from_canonical(patch, pose)[..., :2])
-    return soft_hull(outline, size, FEATHER)
+    return apply_transform(invert(transform), from_canonical(patch, pose)[..., :2])
 
 
 def lip_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:

@@ -58,6 +58,11 @@ class PictureRegression:
             moved.append((aligned[:, 0] * 255).round().byte())
         return cls(torch.cat(moved), base, *_describe(points, size))
 
+    @classmethod
+    def blind(cls, points: Tensor, size: int) -> PictureRegression:
+        """Without the pictures, for those who keep them elsewhere: only `base` and `weights` are of use."""
+        return cls(points.new_empty(0, 3, size, size), points[_base(points, size)], *_describe(points, size))
+
     def weights(self, points: Tensor, usable: Tensor | None = None) -> Tensor:
         """Share of each picture `(f, m)` in faces with landmarks `points (f, 478, 2)`, adding up to 1.
 

@@ -24,6 +24,7 @@ from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
+from .appearance_device import ChoiceStream, device_samples, prefetched
 from .appearance_losses import fidelity_loss, middle_part, reconstruction_loss, structure_loss, texture_loss
 from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
@@ -59,7 +60,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts of the window this large")
     parser.add_argument("--echo", type=int, default=1, help="steps per batch read")
     parser.add_argument("--pool", type=int, default=1, help="batches kept, of whose samples each step draws a few")
-    parser.add_argument("--validate-clips", type=int, help="at most so many, spread over the split (default all)")
+    parser.add_argument("--on-device", action="store_true", help="keep all pictures there and make the batches there")
+    parser.add_argument("--workers", type=int, default=4, help="processes that choose samples, with --on-device")
+    parser.add_argument(
+        "--validate-clips", type=int, help="at most so many, spread over the split; 0: none (default all)"
+    )
     parser.add_argument("--validate-every", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
 
@@ -101,7 +106,7 @@ class Trainer:
         rate = self.args.rate * min(1.0, (step + 1) / WARMUP) * anneal(progress, 0.02)
         set_learning_rate(self.optimizer, rate)
         set_learning_rate(self.discriminator_optimizer, DISCRIMINATOR_RATE * rate)
-        adversarial = step >= self.args.gan_from * self.args.steps
+        adversarial = progress >= self.args.gan_from
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, kl = self.model.generate(*sample.inputs, sample=True)
         picture = picture.float()
@@ -177,7 +182,8 @@ def main(args: Namespace) -> None:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end."""
     seed_everything(args.seed)
     clips, validation = read_clips(args.data, "train"), read_clips(args.data, "val")
-    validation = validation[:: -(-len(validation) // args.validate_clips)] if args.validate_clips else validation
+    if args.validate_clips is not None:
+        validation = validation[:: -(-len(validation) // args.validate_clips)] if args.validate_clips else []
     params = design(PRESETS[args.preset], args.references)
     trainer = Trainer(params, args)
     if args.start:
@@ -195,10 +201,16 @@ def main(args: Namespace) -> None:
             )
         )
 
-    pool = EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool)
+    if args.on_device:
+        choices = ChoiceStream(clips, params, args.batch, args.seed, start)
+        made = device_samples(choices, trainer.device, args.workers)
+        made = prefetched(made, trainer.device) if trainer.device.type == "cuda" else made
+        draw = lambda _: next(made)  # noqa: E731
+    else:
+        draw = EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool).draw
     step = start
     for step in run.steps(start, args.steps):
-        sample = pool.draw(step)
+        sample = draw(step)
         sample = cut_sample(sample, args.cut, step_rng(args.seed + 1, step)) if args.cut else sample
         logs = trainer.step(step, sample.to(trainer.device), run.progress(step, args.steps))
         if step % 50 == 0:
@@ -217,10 +229,11 @@ def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation
     run.save(step, trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
     model = trainer.averaged()
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    scores = validate(model, validation)
+    scores = validate(model, validation) if validation else {}
     run.log(step, **scores)
     logger.info("step %d: %s", step, scores)
-    save_sheet(model, validation, run.folder / f"step_{step:06d}.png")
+    if validation:
+        save_sheet(model, validation, run.folder / f"step_{step:06d}.png")
     save_checkpoint(
         trainer.args.save,
         state,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ..appearance.mask import lip_mask, lip_region, mask_extent
+from ..appearance.mask import lip_mask, lip_outline, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
 from ..appearance.references import BANK, mouth_shape, reference_bank, reference_features
 from ..appearance.regression import PictureRegression
@@ -43,6 +43,9 @@ class Sample:
     mask: Tensor  # (b, 1, h, w)
     mouth: Tensor  # (b, 1, h, w) 1 in the mouth box
 
+    def tensors(self) -> list[Tensor]:
+        return [*self.inputs, self.target, self.mask, self.mouth]
+
     def to(self, device: torch.device) -> Sample:
         inputs = Inputs(*(tensor.to(device) for tensor in self.inputs))
         return Sample(inputs, *(getattr(self, f.name).to(device) for f in fields(self)[1:]))
@@ -50,7 +53,7 @@ class Sample:
 
 @dataclass
 class RawSample:
-    """One target and its references before augmentation; crops 0..1, landmarks in crop pixels."""
+    """One target and its references before augmentation; crops 0..1, landmarks in crop pixels. Or a batch of them."""
 
     crop: Tensor  # (3, s, s)
     points: Tensor  # (478, 2)
@@ -59,6 +62,11 @@ class RawSample:
     reference_points: Tensor  # (k, 478, 2)
     reference_masks: Tensor  # (k, 1, s, s)
     openings: Tensor  # (2,) the least and the widest of all frames that references may come from, pixels
+
+    @classmethod
+    def stack(cls, raws: list[RawSample]) -> RawSample:
+        """A batch: every field gets a first axis."""
+        return cls(*(torch.stack([getattr(raw, f.name) for raw in raws]) for f in fields(cls)))
 
 
 class ClipView:
@@ -78,30 +86,45 @@ class ClipView:
         at = slice(frame, frame + 1)
         return lip_mask(self.clip.pose[at], self.clip.transform[at], self.extent.hole, self.size)[0]
 
+    def outlines(self) -> Tensor:
+        """The outlines of these masks, of all frames `(f, n, 2)`."""
+        return lip_outline(self.clip.pose, self.clip.transform, self.extent.hole)
+
     def know(self, frames: np.ndarray) -> None:
         """Take the pictures of the regression from `frames`."""
         features, even = reference_features(self.points[frames], self.size), torch.ones(len(frames))
         bank = reference_bank(features, self.shape[frames, 0], even, even > 0, BANK, keep=1.0)
         self.bank = frames[bank.numpy()]
-        self.regression = PictureRegression.of(self.clip.crops(self.bank.tolist()), self.points[self.bank])
+        self.regression = self._regression()
+
+    def _regression(self) -> PictureRegression:
+        return PictureRegression.of(self.clip.crops(self.bank.tolist()), self.points[self.bank])
 
     def raw(self, frame: int, references: list[int], allowed: np.ndarray | None = None) -> RawSample:
         """Read target and references from disk; with `allowed`, the first reference is the regression on those."""
         crops = self.clip.crops([frame, *references]).float() / 255
         images, points = crops[1:], self.points[references]
-        openings = torch.stack(mouth_opening(points if allowed is None else self.points[allowed]).aminmax())
+        openings = self.openings(references if allowed is None else allowed)
         if allowed is not None:
             expected, base = self._expected(frame, allowed)
             images, points = torch.cat([expected, images]), torch.cat([base, points])
         lips = lip_region(points, self.size)
         return RawSample(crops[0], self.points[frame], self.mask(frame), images, points, lips, openings)
 
-    def _expected(self, frame: int, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
+    def openings(self, frames: list[int] | np.ndarray) -> Tensor:
+        """The least and the widest mouth `(2,)` of some frames, pixels."""
+        return torch.stack(mouth_opening(self.points[frames]).aminmax())
+
+    def shares(self, frame: int, allowed: np.ndarray) -> Tensor:
+        """Share `(1, m)` that each picture of the bank has in what the regression on those `allowed` expects."""
         if self.regression is None:
             self.know(self.frames)
         usable = torch.from_numpy(np.isin(self.bank, allowed))
-        weights = self.regression.weights(self.points[[frame]], (usable if usable.any() else ~usable)[None])
+        return self.regression.weights(self.points[[frame]], (usable if usable.any() else ~usable)[None])
+
+    def _expected(self, frame: int, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
+        weights = self.shares(frame, allowed)
         return self.regression.picture(weights), self.regression.base[None]
 
 
@@ -132,13 +155,18 @@ def nearest(view: ClipView, frame: int, allowed: np.ndarray) -> np.ndarray:
 
 
 def draw_raw(view: ClipView, frame: int, p: AppearanceParams, rng: np.random.Generator) -> RawSample:
-    """A target with references as the network of `p` gets them at run time, of frames that do not tell the answer.
+    """A target with references as the network of `p` gets them at run time, of frames that do not tell the answer."""
+    return view.raw(frame, *choose(view, frame, p, rng))
 
-    A regression is given all of them, those on one side of the target, or a few: clips differ in what they show.
-    """
+
+def choose(
+    view: ClipView, frame: int, p: AppearanceParams, rng: np.random.Generator
+) -> tuple[list[int], np.ndarray | None]:
+    """References for `frame`, and what a regression is given: all frames that may be, those on one side of the target,
+    or a few, since clips differ in what they show. None without a regression."""
     allowed = allowed_references(view, frame)
     if not p.regression:
-        return view.raw(frame, draw_references(view, frame, allowed, p.references, rng))
+        return draw_references(view, frame, allowed, p.references, rng), None
     kind, side = rng.random(), allowed[allowed < frame] if rng.random() < 0.5 else allowed[allowed > frame]
     if kind < 0.4 and len(side) >= FEW[0]:
         allowed = side
@@ -146,9 +174,10 @@ def draw_raw(view: ClipView, frame: int, p: AppearanceParams, rng: np.random.Gen
         among = np.intersect1d(allowed, view.bank)
         among = among if len(among) else allowed
         allowed = np.sort(rng.choice(among, min(int(rng.integers(*FEW)), len(among)), replace=False))
-    near, count = nearest(view, frame, allowed)[: max(3, len(allowed) // 10)], p.references - 1
+    count = p.references - 1
+    near = nearest(view, frame, allowed)[: max(3, count + 1, len(allowed) // 10)]
     picks = np.sort(rng.choice(len(near), count, replace=len(near) < count))
-    return view.raw(frame, near[picks].tolist(), allowed)
+    return near[picks].tolist(), allowed
 
 
 def allowed_references(view: ClipView, frame: int) -> np.ndarray:
@@ -163,6 +192,8 @@ class SampleStream(IterableDataset):
     Clips are drawn so that every identity counts alike up to a square root, and large faces more than small ones.
     """
 
+    View: type[ClipView] = ClipView
+
     def __init__(
         self, clips: list[PreparedClip], params: AppearanceParams, batch: int, seed: int, start: int = 0
     ) -> None:
@@ -173,32 +204,41 @@ class SampleStream(IterableDataset):
             frames[clip.identity] += len(clip)
         weight = np.array([len(c) / frames[c.identity] ** 0.5 * min(c.face_px / 128, 1.5) ** 2 for c in self.clips])
         self.weight = weight / weight.sum()
-        self.view = lru_cache(maxsize=None)(lambda index: ClipView(self.clips[index]))
+        self.view = lru_cache(maxsize=None)(lambda index: self.View(self.clips[index]))
 
     def __iter__(self) -> Iterator[Sample]:
         step = self.start
         while True:
             rng = step_rng(self.seed, step)
-            yield make_sample(self.params, [self._draw(rng) for _ in range(self.batch)], rng)
+            raws = [draw_raw(self.view(clip), frame, self.params, rng) for clip, frame in self.draw(rng)]
+            yield sample_of(self.params, augmented(RawSample.stack(raws), rng), rng)
             step += 1
 
-    def _draw(self, rng: np.random.Generator) -> RawSample:
-        view = self.view(int(rng.choice(len(self.clips), p=self.weight)))
-        frame = int(rng.choice(view.frames))
-        raw = draw_raw(view, frame, self.params, rng)
-        raw = mirror(raw) if rng.random() < 0.5 else raw
-        return colour_jitter(reshape_face(raw, rng), rng)
+    def draw(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+        """Index of the clip and target frame of each sample of a batch."""
+        for _ in range(self.batch):
+            clip = int(rng.choice(len(self.clips), p=self.weight))
+            yield clip, int(rng.choice(self.view(clip).frames))
+
+
+def augmented(raw: RawSample, rng: np.random.Generator) -> RawSample:
+    """A batch of other people: mirrored or not, reshaped and recoloured."""
+    raw = mirror(raw, torch.from_numpy(rng.random(len(raw.crop)) < 0.5))
+    return colour_jitter(reshape_face(raw, rng), rng)
 
 
 def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Generator | None = None) -> Sample:
     """Stack raw samples, add landmark noise (when `rng` is given), and build the network's inputs."""
-    stacked = {f.name: torch.stack([getattr(raw, f.name) for raw in raws]) for f in fields(RawSample)}
-    crops, points, mask = stacked["crop"], stacked["points"], window_mask(p, stacked["mask"])
+    return sample_of(p, RawSample.stack(raws), rng)
+
+
+def sample_of(p: AppearanceParams, raw: RawSample, rng: np.random.Generator | None = None) -> Sample:
+    """The same from a batch that is stacked already, on its device."""
+    crops, points, mask = raw.crop, raw.points, window_mask(p, raw.mask)
     mouth = mouth_boxes(points, crops.shape[-1])
     if rng is not None:
-        points = landmark_noise(points, stacked["reference_points"], rng)
-    others = stacked["reference_points"]
-    references = References(stacked["images"], others, stacked["reference_masks"], stacked["openings"])
+        points = landmark_noise(points, raw.reference_points, rng)
+    references = References(raw.images, raw.reference_points, raw.reference_masks, raw.openings)
     inputs = model_inputs(p, crops, render_landmarks(points, crops.shape[-1]), points, mask, references)
     top, bottom, left, right = p.window or (0, crops.shape[-2], 0, crops.shape[-1])
     return Sample(inputs, *(x[..., top:bottom, left:right] for x in (crops, mask, mouth)))
@@ -207,8 +247,9 @@ def make_sample(p: AppearanceParams, raws: list[RawSample], rng: np.random.Gener
 def landmark_noise(points: Tensor, others: Tensor, rng: np.random.Generator) -> Tensor:
     """Landmarks `(b, n, 2)` that tremble and stray a little along the way to or from one of `others (b, k, n, 2)`."""
     other = others[:, int(rng.integers(others.shape[1]))]
-    stray = torch.from_numpy(rng.normal(0, DRIFT, (len(points), 1, 1))).float()
-    tremble = NOISE * torch.from_numpy(rng.random((len(points), 1, 1)) * rng.normal(0, 1, points.shape)).float()
+    stray = rng.normal(0, DRIFT, (len(points), 1, 1))
+    tremble = NOISE * rng.random((len(points), 1, 1)) * rng.normal(0, 1, points.shape)
+    stray, tremble = (torch.from_numpy(x).float().to(points.device) for x in (stray, tremble))
     return points + stray * (other - points) + tremble
 
 
@@ -233,7 +274,7 @@ def mouth_boxes(points: Tensor, size: int) -> Tensor:
     """1 inside the box around the lips plus `MOUTH_MARGIN` pixels, `(b, 1, size, size)`."""
     lips = points[:, torch.cat([landmark_set("lips_outer"), landmark_set("lips_inner")])]
     low, high = lips.amin(1) - MOUTH_MARGIN, lips.amax(1) + MOUTH_MARGIN
-    at = torch.arange(size) + 0.5
+    at = torch.arange(size, device=points.device) + 0.5
     column = (at > low[:, :1]) & (at < high[:, :1])
     row = (at > low[:, 1:]) & (at < high[:, 1:])
     return (row[:, :, None] & column[:, None, :]).float()[:, None]

@@ -91,11 +91,14 @@ class Ema:
     def update(self, model: nn.Module) -> None:
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averages, tensors = [], []
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
-                self.average[name].lerp_(tensor.to(self.average[name]), 1 - keep)
+                averages.append(self.average[name])
+                tensors.append(tensor.to(self.average[name]))
             else:
                 self.average[name].copy_(tensor)
+        torch._foreach_lerp_(averages, tensors, 1 - keep)  # many small tensors: one call for all
 
     def copy_to(self, model: nn.Module) -> None:
         """Give `model` (a deep copy of the trained one, usually) the averaged weights."""

@@ -108,6 +108,6 @@ def test_a_saved_tuning_comes_back_and_fits_its_weights_only(model, tuning, tmp_
 def test_a_target_is_never_shown_to_itself(view, model, monkeypatch):
     shown = []
     raw = view.raw
-    monkeypatch.setattr(view, "raw", lambda frame, chosen: shown.append((frame, chosen)) or raw(frame, chosen))
+    monkeypatch.setattr(view, "raw", lambda frame, chosen, _: shown.append((frame, chosen)) or raw(frame, chosen))
     draw_batch(view, model.params, 12, np.random.default_rng(1))
     assert len(shown) == 12 and all(abs(i - frame) >= GAP for frame, chosen in shown for i in chosen)

@@ -1,0 +1,161 @@
+"""Batches made on a GPU: on a CPU one takes longer than a training step there.
+
+b batch   k references   m pictures in a bank   s crop side in pixels
+
+All crops of all clips are kept in the GPU's memory, as uint8, and so are the pictures of every clip's regression (for
+40 minutes of film about 23 GB in all). Processes on the CPU only say which of them go into a sample; what they say for
+a step depends on the seed and the step alone, as in `appearance_data.SampleStream`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Thread
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from ..appearance.mask import FEATHER, lip_region, soft_hull
+from ..appearance.references import BANK
+from ..appearance.regression import PictureRegression
+from ..appearance.warp import align_references
+from .appearance_data import ClipView, RawSample, Sample, SampleStream, augmented, choose, sample_of
+from .clips import PreparedClip
+from .loop import step_rng
+
+MOVED_AT_ONCE = 32  # pictures
+MIXED_AT_ONCE = 8  # samples
+
+
+class Choices(NamedTuple):
+    """What goes into a batch: rows of all frames, the clips, and what each picture of their banks counts."""
+
+    frames: Tensor  # (b,)
+    references: Tensor  # (b, k), or one less with a regression
+    clips: Tensor  # (b,)
+    shares: Tensor  # (b, BANK)
+    openings: Tensor  # (b, 2)
+
+
+class BlindView(ClipView):
+    """A view that says what a regression weighs, and leaves the pictures to others."""
+
+    def __init__(self, clip: PreparedClip) -> None:
+        super().__init__(clip)
+        self.know(self.frames)
+
+    def _regression(self) -> PictureRegression:
+        return PictureRegression.blind(self.points[self.bank], self.size)
+
+
+class ChoiceStream(SampleStream):
+    """Endless choices from step `start` on; several workers take turns."""
+
+    View = BlindView
+
+    def __iter__(self) -> Iterator[Choices]:
+        info = get_worker_info()
+        step, every = (self.start, 1) if info is None else (self.start + info.id, info.num_workers)
+        first = np.cumsum([0] + [len(clip) for clip in self.clips])
+        while True:
+            rng = step_rng(self.seed, step)
+            rows = [self._choose(clip, frame, int(first[clip]), rng) for clip, frame in self.draw(rng)]
+            yield Choices(*map(torch.stack, zip(*rows, strict=True)))
+            step += every
+
+    def _choose(self, clip: int, frame: int, first: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        view = self.view(clip)
+        references, allowed = choose(view, frame, self.params, rng)
+        shares = torch.zeros(BANK) if allowed is None else view.shares(frame, allowed)[0]
+        shares = F.pad(shares, (0, BANK - len(shares)))
+        openings = view.openings(references if allowed is None else allowed)
+        return torch.tensor(first + frame), first + torch.tensor(references), torch.tensor(clip), shares, openings
+
+
+class DevicePictures:
+    """Crops, landmarks and regressions of clips on a device."""
+
+    def __init__(self, views: list[BlindView], device: torch.device, regression: bool) -> None:
+        self.size, self.device = views[0].size, device
+        with ThreadPoolExecutor() as pool:  # decoding lets go of the interpreter
+            crops = pool.map(lambda view: view.clip.crops(range(len(view.clip))).to(device), views)
+            self.crops = torch.cat(list(crops))
+        self.points = torch.cat([view.points for view in views]).to(device)
+        self.outlines = torch.cat([view.outlines() for view in views]).to(device)
+        self.base = torch.stack([view.regression.base for view in views]).to(device)
+        self.banks = self._banks(views) if regression else None
+
+    def _banks(self, views: list[BlindView]) -> Tensor:
+        """Every clip's pictures on its base face `(clips, BANK, 3, s, s)` uint8."""
+        banks = torch.zeros(len(views), BANK, 3, self.size, self.size, dtype=torch.uint8, device=self.device)
+        first = 0
+        for bank, base, view in zip(banks, self.base, views, strict=True):
+            rows = torch.from_numpy(view.bank).to(self.device) + first
+            for slots in torch.arange(len(rows), device=self.device).split(MOVED_AT_ONCE):
+                pictures, points = self.crops[rows[slots]].float() / 255, self.points[rows[slots]]
+                moved = align_references(pictures[:, None], points[:, None], base.expand(len(slots), -1, -1))
+                bank[slots] = (moved[:, 0] * 255).round().byte()
+            first += len(view.clip)
+        return banks
+
+    def raw(self, choices: Choices) -> RawSample:
+        """The batch that `choices` are of, before augmentation."""
+        frames, references, clips, shares, openings = (tensor.to(self.device) for tensor in choices)
+        images, points = self.crops[references].float() / 255, self.points[references]
+        if self.banks is not None:
+            parts = zip(shares.split(MIXED_AT_ONCE), clips.split(MIXED_AT_ONCE), strict=True)
+            expected = torch.cat([self._expected(*part) for part in parts])
+            images, points = torch.cat([expected, images], 1), torch.cat([self.base[clips][:, None], points], 1)
+        masks = lip_region(points.flatten(0, 1), self.size).unflatten(0, points.shape[:2])
+        hole = soft_hull(self.outlines[frames], self.size, FEATHER)
+        return RawSample(self.crops[frames].float() / 255, self.points[frames], hole, images, points, masks, openings)
+
+    def _expected(self, shares: Tensor, clips: Tensor) -> Tensor:
+        """The regressions' pictures `(b, 1, 3, s, s)`."""
+        mixed = torch.bmm(shares[:, None], self.banks[clips].flatten(2).float())
+        return mixed.div_(255).clamp_(0, 1).unflatten(2, (3, self.size, self.size))
+
+
+def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> Iterator[Sample]:
+    """The samples of a stream, made on `device`, with `workers` processes that choose."""
+    views = [stream.view(index) for index in range(len(stream.clips))]  # before the workers start: they share them
+    pictures = DevicePictures(views, device, stream.params.regression)
+    own = torch.Generator()  # else starting workers would draw from the generator that training uses
+    loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=_one_thread, generator=own)
+    for step, choices in enumerate(loader, stream.start):
+        rng = step_rng(stream.seed + 3, step)
+        yield sample_of(stream.params, augmented(pictures.raw(choices), rng), rng)
+
+
+def prefetched(samples: Iterator[Sample], device: torch.device, ahead: int = 2) -> Iterator[Sample]:
+    """`samples` of a GPU, made beside the training steps: making them waits for the GPU again and again."""
+    queue: Queue[Sample | Exception] = Queue(ahead)
+
+    def make() -> None:
+        stream = torch.cuda.Stream(device)
+        try:
+            with torch.cuda.stream(stream):
+                for sample in samples:
+                    stream.synchronize()
+                    queue.put(sample)
+        except Exception as error:
+            queue.put(error)
+
+    Thread(target=make, daemon=True).start()
+    while True:
+        sample = queue.get()
+        if isinstance(sample, Exception):
+            raise sample
+        for tensor in sample.tensors():  # memory of another stream: not to be used anew before we are done with it
+            tensor.record_stream(torch.cuda.current_stream(device))
+        yield sample
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -44,44 +44,32 @@ class AppearanceParams:
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-_SMALL = AppearanceParams(
-    channels=64,
-    multipliers=(1, 2, 3),
-    encoder_blocks=1,
-    decoder_blocks=2,
-    latent=16,
-    attention=False,
-    fusion_channels=96,
-    fusion_blocks=1,
-    normalise=False,
-    patch=4,
-    aligned=True,
-    relight=True,
-    regression=True,
-    skips=True,
-    blend=True,
-    detail=1.0,
-    detail_choice=True,
-    sharpen=0.3,
-    bound=0.05,
-    hold=0.05,
-    refine=True,
-    reach=2.0,
-    teeth=3.0,
-    window=(96, 256, 32, 224),
-)
 PRESETS: dict[str, AppearanceParams] = {
     "paper": AppearanceParams(),
-    "small": _SMALL,
-    "large": replace(
-        _SMALL,
-        channels=48,
-        multipliers=(1, 2, 3, 4),
-        decoder_blocks=3,
-        patch=2,
-        references=5,
-        bound=0.1,
-        hold=0.1,
-        reach=4.0,
+    "small": AppearanceParams(
+        channels=64,
+        multipliers=(1, 2, 3),
+        encoder_blocks=1,
+        decoder_blocks=2,
+        latent=16,
+        attention=False,
+        fusion_channels=96,
+        fusion_blocks=1,
+        normalise=False,
+        patch=4,
+        aligned=True,
+        relight=True,
+        regression=True,
+        skips=True,
+        blend=True,
+        detail=1.0,
+        detail_choice=True,
+        sharpen=0.3,
+        bound=0.05,
+        hold=0.05,
+        refine=True,
+        reach=2.0,
+        teeth=3.0,
+        window=(96, 256, 32, 224),
     ),
 }

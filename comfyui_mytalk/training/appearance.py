@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -25,10 +25,10 @@ from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
-from .appearance_losses import fidelity_loss, middle_part, reconstruction_loss, structure_loss, texture_loss
+from .appearance_losses import fidelity_loss, middle_part, painted, reconstruction_loss, structure_loss, texture_loss
 from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
-from .clips import read_clips
+from .clips import PreparedClip, read_clips
 from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Trainer:
         adversarial = progress >= self.args.gan_from
         with torch.autocast(self.device.type, torch.bfloat16):
             picture, kl = self.model.generate(*sample.inputs, sample=True)
-        picture = picture.float()
+        picture = painted(picture.float(), sample)
         reconstruction, texture = reconstruction_loss(picture, sample), texture_loss(picture, sample)
         fidelity, structure = fidelity_loss(picture, sample), structure_loss(picture, sample)
         loss = reconstruction + self.args.texture_weight * texture + self.args.fidelity_weight * fidelity
@@ -178,6 +178,28 @@ def start_from(model: AppearanceModel, name: str) -> None:
     model.load_state_dict(state)
 
 
+def batches(
+    args: Namespace, clips: list[PreparedClip], params: AppearanceParams, device: torch.device, start: int
+) -> Callable[[int], Sample]:
+    """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while."""
+    if args.on_device:
+        choices = ChoiceStream(clips, params, args.batch, args.seed, start)
+        made = device_samples(choices, device, args.workers)
+        made = prefetched(made, device) if device.type == "cuda" else made
+        return lambda _: next(made)
+
+    def stream(first: int) -> Iterator[Sample]:
+        samples = SampleStream(clips, params, args.batch, args.seed, first)
+        own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
+        return iter(
+            DataLoader(
+                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
+            )
+        )
+
+    return EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool).draw
+
+
 def main(args: Namespace) -> None:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end."""
     seed_everything(args.seed)
@@ -192,22 +214,7 @@ def main(args: Namespace) -> None:
     run = Run(args.run, args.minutes)
     start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
 
-    def stream(first: int) -> Iterator[Sample]:
-        samples = SampleStream(clips, params, args.batch, args.seed, first)
-        own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
-        return iter(
-            DataLoader(
-                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
-            )
-        )
-
-    if args.on_device:
-        choices = ChoiceStream(clips, params, args.batch, args.seed, start)
-        made = device_samples(choices, trainer.device, args.workers)
-        made = prefetched(made, trainer.device) if trainer.device.type == "cuda" else made
-        draw = lambda _: next(made)  # noqa: E731
-    else:
-        draw = EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool).draw
+    draw = batches(args, clips, params, trainer.device, start)
     step = start
     for step in run.steps(start, args.steps):
         sample = draw(step)

@@ -9,10 +9,9 @@ a step depends on the seed and the step alone, as in `appearance_data.SampleStre
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
-from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -135,26 +134,22 @@ def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> 
 
 def prefetched(samples: Iterator[Sample], device: torch.device, ahead: int = 2) -> Iterator[Sample]:
     """`samples` of a GPU, made beside the training steps: making them waits for the GPU again and again."""
-    queue: Queue[Sample | Exception] = Queue(ahead)
+    stream = torch.cuda.Stream(device)
 
-    def make() -> None:
-        stream = torch.cuda.Stream(device)
-        try:
-            with torch.cuda.stream(stream):
-                for sample in samples:
-                    stream.synchronize()
-                    queue.put(sample)
-        except Exception as error:
-            queue.put(error)
+    def make() -> Sample:
+        with torch.cuda.stream(stream):
+            sample = next(samples)
+            stream.synchronize()
+            return sample
 
-    Thread(target=make, daemon=True).start()
-    while True:
-        sample = queue.get()
-        if isinstance(sample, Exception):
-            raise sample
-        for tensor in sample.tensors():  # memory of another stream: not to be used anew before we are done with it
-            tensor.record_stream(torch.cuda.current_stream(device))
-        yield sample
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(make) for _ in range(ahead))
+        while True:
+            sample = coming.popleft().result()
+            coming.append(pool.submit(make))
+            for tensor in sample.tensors():  # memory of another stream: not to be used anew before we are done with it
+                tensor.record_stream(torch.cuda.current_stream(device))
+            yield sample
 
 
 def _one_thread(_: int) -> None:

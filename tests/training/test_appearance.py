@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from comfyui_mytalk.appearance.blend import RING_OUTSIDE
 from comfyui_mytalk.appearance.layers import blur
+from comfyui_mytalk.appearance.mask import dilate
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.render import window_mask
@@ -29,7 +31,13 @@ from comfyui_mytalk.training.appearance_data import (
     draw_references,
     make_sample,
 )
-from comfyui_mytalk.training.appearance_losses import fidelity_loss, structure_loss, texture_loss
+from comfyui_mytalk.training.appearance_losses import (
+    fidelity_loss,
+    painted,
+    reconstruction_loss,
+    structure_loss,
+    texture_loss,
+)
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clips
 from tests.synthetic_clips import write_clips
@@ -217,6 +225,37 @@ def test_structure_is_ssim(data):
     )
     brighter = sample.target + (blurred - sample.target).square().mean().sqrt()
     assert structure_loss(blurred, sample) > 3 * structure_loss(brighter, sample)
+
+
+def test_only_what_is_pasted_can_be_wrong(data):
+    """Noise beyond the mask, and beyond the ring on which colours are compared, costs nothing and teaches nothing."""
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    judged = dilate((sample.mask > 0).float(), RING_OUTSIDE) > 0
+    assert judged.any() and not judged.all()
+    noise = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    picture = painted(noise, sample)
+    assert torch.equal(picture, torch.where(judged, noise, sample.target))
+    loss = reconstruction_loss(picture, sample) + texture_loss(picture, sample) + structure_loss(picture, sample)
+    loss.backward()
+    assert noise.grad[judged.expand_as(noise)].abs().min() > 0
+    assert not noise.grad[~judged.expand_as(noise)].any()
+
+
+def test_noise_around_the_face_does_not_train(data):
+    """The trainer's own losses leave out what is not painted: weights that only make it get no gradient."""
+    args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2")
+    trainer = appearance.Trainer(TINY, args)
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    sample.mask, sample.mouth = torch.zeros_like(sample.mask), torch.zeros_like(sample.mouth)
+    logs = trainer.step(0, sample)
+    assert float(logs["reconstruction"]) == float(logs["texture"]) == 0.0
+
+
+def test_batches_made_on_the_device_train(data, tmp_path, one_thread):
+    model = train(data, tmp_path, "--steps", "3", "--on-device", "--workers", "0", "--validate-clips", "0")
+    fresh = AppearanceModel(TINY).state_dict()
+    assert any(not torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+    assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
 def test_fidelity_is_psnr_of_what_is_coarse(data):

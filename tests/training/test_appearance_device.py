@@ -1,0 +1,68 @@
+"""Batches made on a device are the ones that the plain way makes, whoever chooses them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from comfyui_mytalk.appearance.params import AppearanceParams
+from comfyui_mytalk.training.appearance import design
+from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, SampleStream, choose
+from comfyui_mytalk.training.appearance_device import ChoiceStream, DevicePictures, device_samples
+from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.loop import step_rng
+from tests.synthetic_clips import write_clips
+
+CPU = torch.device("cpu")
+TINY = AppearanceParams(size=64, aligned=True, relight=True)
+REGRESSION = design(TINY, "regression")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("prepared"), identities=2, takes=1, frames=40)
+
+
+def samples(data: Path, params: AppearanceParams, workers: int, start: int, count: int) -> list[Sample]:
+    stream = ChoiceStream(read_clips(data), params, 2, seed=3, start=start)
+    return list(islice(device_samples(stream, CPU, workers), count))
+
+
+def same(one: Sample, other: Sample) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors(), strict=True))
+
+
+@pytest.mark.parametrize("params", [TINY, REGRESSION])
+def test_the_pictures_are_those_of_the_clips(data: Path, params: AppearanceParams) -> None:
+    stream = ChoiceStream(read_clips(data), params, 4, seed=0)
+    views = [stream.view(clip) for clip in range(len(stream.clips))]
+    batch = DevicePictures(views, CPU, params.regression).raw(next(iter(stream)))
+    rng, raws = step_rng(0, 0), []
+    for clip, frame in SampleStream.draw(stream, rng):
+        raws.append(ClipView(stream.clips[clip]).raw(frame, *choose(views[clip], frame, params, rng)))
+    wanted = RawSample.stack(raws)
+    assert len({float(crop.mean()) for crop in wanted.crop}) > 1, "more than one picture is compared"
+    for f in fields(RawSample):
+        torch.testing.assert_close(getattr(batch, f.name), getattr(wanted, f.name), atol=1e-4, rtol=0, msg=f.name)
+
+
+@pytest.mark.parametrize("params", [TINY, REGRESSION])
+def test_samples_depend_on_seed_and_step_alone(data: Path, params: AppearanceParams) -> None:
+    """Not on how many processes choose, nor on where a run was resumed."""
+    first, second, third = samples(data, params, workers=0, start=0, count=3)
+    assert same(samples(data, params, workers=2, start=0, count=3)[2], third)
+    assert same(samples(data, params, workers=0, start=1, count=1)[0], second)
+    assert not same(first, second)
+
+
+def test_batches_have_what_training_wants(data: Path) -> None:
+    (sample,) = samples(data, REGRESSION, workers=0, start=0, count=1)
+    assert sample.inputs.references.shape == (2, 3, 3, 64, 64)
+    assert sample.target.shape == sample.inputs.masked.shape == (2, 3, 64, 64)
+    assert np.isfinite([float(tensor.mean()) for tensor in sample.tensors()]).all()
+    assert sample.mouth.amax() == 1 and sample.mask.amax() == 1

@@ -22,6 +22,7 @@ from ..landmarks.sets import contour, landmark_set
 MESH_POINTS = 468
 RINGS = ((1.35, 0.5), (4.0, 0.0))  # size relative to the face oval, share of the oval's movement
 GRID = 64  # cells per crop side; between their centres the map is interpolated
+JUMP = (1.0, 2.5)  # pixels between neighbours of the map: skin is stretched no farther, and farther apart is an edge
 FLAT = 1e-3  # cells^2: triangles thinner than this (closed lips) cover no cell centre worth having
 
 Window = tuple[int, int, int, int]  # top, bottom, left, right: rows and columns of the crop
@@ -47,7 +48,8 @@ def align_references(
         for first, last in ((left, right), (top, bottom))
     )
     grid = (torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) + flow) * (2 / size) - 1
-    return _sample(images.flatten(0, 1), grid).unflatten(0, (b, k))
+    moved = _sample(images.flatten(0, 1), grid)
+    return (_soften(moved, flow) if times == 1 else moved).unflatten(0, (b, k))
 
 
 def move_pictures(images: Tensor, flow: Tensor) -> Tensor:
@@ -57,6 +59,29 @@ def move_pictures(images: Tensor, flow: Tensor) -> Tensor:
     place = torch.stack(torch.meshgrid(x, y, indexing="xy")) + flow.float()
     grid = place.flatten(0, 1).permute(0, 2, 3, 1) * (2 / place.new_tensor([width, height])) - 1
     return _sample(images.flatten(0, 1), grid).unflatten(0, images.shape[:2])
+
+
+def _soften(pictures: Tensor, flow: Tensor) -> Tensor:
+    """`pictures (n, c, h, w)` with soft edges where their map `flow (n, h, w, 2)`, pixels, jumps.
+
+    It does between lips, and where lips fold over the skin beside them: pixel by pixel, that is an edge of stairs.
+    """
+    jump = flow.new_zeros(flow.shape[:3])
+    for axis in (1, 2):
+        length = flow.shape[axis] - 1
+        apart = flow.diff(dim=axis).abs().amax(-1)
+        for side in (0, 1):
+            part = jump.narrow(axis, side, length)
+            torch.maximum(part, apart, out=part)
+    share = ((jump - JUMP[0]) / (JUMP[1] - JUMP[0])).clamp_(0, 1)[:, None]
+    return torch.lerp(pictures, _binomial(pictures), share.to(pictures.dtype))
+
+
+def _binomial(pictures: Tensor) -> Tensor:
+    """Every pixel of `(n, c, h, w)` with a quarter of it from either side, across and down."""
+    padded = F.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
+    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
 
 
 def _sample(pictures: Tensor, grid: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from mouths import face
 
+from comfyui_mytalk.appearance import warp
 from comfyui_mytalk.appearance.inside import between, inner_lips
 from comfyui_mytalk.appearance.warp import align_references, move_pictures, reference_flow
 from comfyui_mytalk.landmarks.sets import landmark_set
@@ -101,3 +102,23 @@ def test_a_face_that_is_cut_by_the_crop_or_turned_away_stays_defined():
     flow = reference_flow(torch.stack([target, turned + 60])[None], turned[None], 256)
     assert flow.isfinite().all()
     assert flow.abs().max() < 400
+
+
+def test_lips_that_fold_over_skin_have_a_soft_edge(monkeypatch):
+    """A wide mouth pushes the lower lip over the skin below, where the map jumps: an edge of stairs, else."""
+    reference, target = face(0.3), face(0.3)
+    below = landmark_set("lips_outer")[(target[landmark_set("lips_outer"), 1] > target[14, 1])]
+    target[below, 1] += 14.0
+    rows = torch.arange(256) + 0.5
+    lip = (rows > reference[14, 1] - 1) & (rows < reference[17, 1])
+    picture = torch.where(lip, 0.0, 1.0)[:, None].expand(3, 256, 256)
+
+    def hard_steps() -> int:
+        """Columns beside the middle in which lip and skin meet without a shade between."""
+        moved = align_references(picture[None, None], reference[None, None], target[None])[0, 0, 0]
+        under = moved[int(target[17, 1]) - 12 : int(target[17, 1]) + 12, 118:139]
+        return int((under.diff(dim=0).abs() > 0.8).any(0).sum())
+
+    assert hard_steps() == 0
+    monkeypatch.setattr(warp, "JUMP", (1e6, 2e6))
+    assert hard_steps() > 5, "the test does see stairs"

@@ -159,10 +159,13 @@ def test_the_broad_look_is_the_regressions_even_when_the_network_moves_it(small)
 
 def test_references_are_moved_no_farther_than_they_may(small):
     features = torch.randn(1, 64, 4, 5)
-    small.refine.flow.bias.data.copy_(torch.tensor([-9.0, 9.0, 1.0, 0.0, 2.5, -0.5]))
+    reach = small.params.reach
+    assert reach > 0
+    small.refine.flow.bias.data.copy_(reach * torch.tensor([-4.5, 4.5, 0.5, 0.0, 1.25, -0.25]))
     flow, _ = small.refine(features)
     small.refine.flow.bias.data.zero_()
-    assert flow.mean((0, 3, 4)).flatten().tolist() == pytest.approx([-2.0, 2.0, 1.0, 0.0, 2.0, -0.5])
+    found = (flow / reach).mean((0, 3, 4)).flatten().tolist()
+    assert found == pytest.approx([-1.0, 1.0, 0.5, 0.0, 1.0, -0.25])
 
 
 def test_before_training_nearly_all_fine_detail_is_the_nearest_mouths(small):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.training.appearance import design
 from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, SampleStream, choose
-from comfyui_mytalk.training.appearance_device import ChoiceStream, DevicePictures, device_samples
+from comfyui_mytalk.training.appearance_device import ChoiceStream, DevicePictures, device_samples, prefetched
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.loop import step_rng
 from tests.synthetic_clips import write_clips
@@ -66,3 +68,39 @@ def test_batches_have_what_training_wants(data: Path) -> None:
     assert sample.target.shape == sample.inputs.masked.shape == (2, 3, 64, 64)
     assert np.isfinite([float(tensor.mean()) for tensor in sample.tensors()]).all()
     assert sample.mouth.amax() == 1 and sample.mask.amax() == 1
+
+
+def test_samples_made_ahead_come_in_order_and_bring_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs beside the training is the same stream, ends with it, and does not hide what went wrong."""
+
+    class NoStream:
+        def __init__(self, _: torch.device) -> None: ...
+        def synchronize(self) -> None: ...
+
+    class Made:
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def tensors(self) -> list[torch.Tensor]:
+            return []
+
+    closed = []
+
+    def stream() -> Iterator[Made]:
+        try:
+            yield from map(Made, range(5))
+            raise RuntimeError("no more pictures")
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(torch.cuda, "Stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    made = prefetched(stream(), CPU)
+    assert [next(made).step for _ in range(5)] == list(range(5))
+    with pytest.raises(RuntimeError, match="no more pictures"):
+        next(made)
+    half = prefetched(stream(), CPU)
+    next(half)
+    half.close()
+    del half
+    assert len(closed) == 2

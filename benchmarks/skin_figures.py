@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.appearance.layers import blur
-from comfyui_mytalk.appearance.mask import lip_mask, lip_region, mask_extent
+from comfyui_mytalk.appearance.mask import lip_region, mask_extent
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.frames import TensorSource, cut_source
 from comfyui_mytalk.geometry import Geometry
 from comfyui_mytalk.landmarks.align import CROP_SIZE
-from comfyui_mytalk.landmarks.canonical import mouth_opening, to_canonical
+from comfyui_mytalk.landmarks.canonical import INNER_LIPS, mouth_opening, to_canonical
 from comfyui_mytalk.landmarks.track import FaceLandmarker, load_face_landmarker, track_faces
 from comfyui_mytalk.training.appearance_data import RawSample, make_sample
 from comfyui_mytalk.training.appearance_validation import network
@@ -32,7 +32,6 @@ from comfyui_mytalk.video.reader import VideoReader
 
 BANDS = ((0.5, 1.0), (1.0, 2.0), (2.0, 4.0))  # sigmas, pixels
 DROP, OVER = 4.0, 20.0  # pixels; reached so many pixels below the mouth
-LIPS = (13, 14)
 
 
 def still(path: Path, landmarker: FaceLandmarker) -> RawSample | None:
@@ -44,14 +43,13 @@ def still(path: Path, landmarker: FaceLandmarker) -> RawSample | None:
     extent = mask_extent(to_canonical(track.points, track.pose))
     place = Geometry(track.pose, track.transform, extent, track.points)
     crop, points = cut_source(image, place, CROP_SIZE), place.crop_points(track.points)[0, :, :2]
-    target, middle = points.clone(), points[list(LIPS), 1].mean()
+    target, middle = points.clone(), points[list(INNER_LIPS), 1].mean()
     target[:, 1] += DROP * ((points[:, 1] - middle) / OVER).clamp(0, 1)
-    mask = lip_mask(track.pose, track.transform, extent.hole, CROP_SIZE)[0]
     region, opening = lip_region(points[None], CROP_SIZE), mouth_opening(points)
     return RawSample(
         crop[0],
         target,
-        mask,
+        place.hole(CROP_SIZE)[0],
         crop.expand(3, -1, -1, -1),
         points.expand(3, -1, -1),
         region.expand(3, -1, -1, -1),

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
 from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss
 from ..appearance.model import AppearanceModel, model_config
@@ -29,7 +29,7 @@ from .appearance_losses import fidelity_loss, middle_part, painted, reconstructi
 from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
+from .loop import Ema, Run, add_run_arguments, anneal, one_thread, seed_everything, set_learning_rate, step_rng
 
 logger = logging.getLogger(__name__)
 WARMUP = 100  # steps
@@ -193,7 +193,7 @@ def batches(
         own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
         return iter(
             DataLoader(
-                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=_one_thread, generator=own
+                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=one_thread, generator=own
             )
         )
 
@@ -225,11 +225,6 @@ def main(args: Namespace) -> None:
         if (step + 1) % args.validate_every == 0:
             _checkpoint(run, trainer, params, validation, step + 1)
     _checkpoint(run, trainer, params, validation, step + 1)
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
-    assert get_worker_info() is not None
 
 
 def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation: list, step: int) -> None:

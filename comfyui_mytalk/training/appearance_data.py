@@ -167,6 +167,8 @@ def choose(
     allowed = allowed_references(view, frame)
     if not p.regression:
         return draw_references(view, frame, allowed, p.references, rng), None
+    if view.regression is None:  # a few are chosen from its bank: what is drawn must not depend on earlier draws
+        view.know(view.frames)
     kind, side = rng.random(), allowed[allowed < frame] if rng.random() < 0.5 else allowed[allowed > frame]
     if kind < 0.4 and len(side) >= FEW[0]:
         allowed = side

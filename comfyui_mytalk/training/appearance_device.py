@@ -26,7 +26,7 @@ from ..appearance.regression import PictureRegression
 from ..appearance.warp import align_references
 from .appearance_data import ClipView, RawSample, Sample, SampleStream, augmented, choose, sample_of
 from .clips import PreparedClip
-from .loop import step_rng
+from .loop import one_thread, step_rng
 
 MOVED_AT_ONCE = 32  # pictures
 MIXED_AT_ONCE = 8  # samples
@@ -82,9 +82,14 @@ class DevicePictures:
 
     def __init__(self, views: list[BlindView], device: torch.device, regression: bool) -> None:
         self.size, self.device = views[0].size, device
+        lengths = [len(view.clip) for view in views]
+        self.crops = torch.empty(sum(lengths), 3, self.size, self.size, dtype=torch.uint8, device=device)
+
+        def fill(part: Tensor, view: BlindView) -> None:
+            part.copy_(view.clip.crops(range(len(part))))
+
         with ThreadPoolExecutor() as pool:  # decoding lets go of the interpreter
-            crops = pool.map(lambda view: view.clip.crops(range(len(view.clip))).to(device), views)
-            self.crops = torch.cat(list(crops))
+            list(pool.map(fill, self.crops.split(lengths), views))
         self.points = torch.cat([view.points for view in views]).to(device)
         self.outlines = torch.cat([view.outlines() for view in views]).to(device)
         self.base = torch.stack([view.regression.base for view in views]).to(device)
@@ -126,7 +131,7 @@ def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> 
     views = [stream.view(index) for index in range(len(stream.clips))]  # before the workers start: they share them
     pictures = DevicePictures(views, device, stream.params.regression)
     own = torch.Generator()  # else starting workers would draw from the generator that training uses
-    loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=_one_thread, generator=own)
+    loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=one_thread, generator=own)
     for step, choices in enumerate(loader, stream.start):
         rng = step_rng(stream.seed + 3, step)
         yield sample_of(stream.params, augmented(pictures.raw(choices), rng), rng)
@@ -150,7 +155,3 @@ def prefetched(samples: Iterator[Sample], device: torch.device, ahead: int = 2) 
             for tensor in sample.tensors():  # memory of another stream: not to be used anew before we are done with it
                 tensor.record_stream(torch.cuda.current_stream(device))
             yield sample
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

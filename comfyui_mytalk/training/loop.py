@@ -56,6 +56,11 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng((seed, step))
 
 
+def one_thread(_: int) -> None:
+    """For workers of a DataLoader: they share the cores with the training and with each other."""
+    torch.set_num_threads(1)
+
+
 def inverse_sqrt(step: int, warmup: int) -> float:
     """Factor on the peak learning rate: linear warm-up to 1, then the inverse square root of the step."""
     return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))

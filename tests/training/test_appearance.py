@@ -26,6 +26,7 @@ from comfyui_mytalk.training.appearance_data import (
     ClipView,
     SampleStream,
     allowed_references,
+    choose,
     cut_sample,
     draw_raw,
     draw_references,
@@ -111,6 +112,19 @@ def test_a_regression_is_told_nothing_near_the_target(data):
             draw_raw(view, frame, params, np.random.default_rng(seed))
             assert np.abs(told["allowed"] - frame).min() >= GAP
             assert len(told["near"]) == params.references - 1 and set(told["near"]) <= set(told["allowed"])
+
+
+def test_what_is_drawn_does_not_depend_on_earlier_draws(data):
+    """A resumed run meets its clips anew, and must draw from them what the whole run did."""
+    clip, params = read_clips(data, "train")[0], appearance.design(TINY, "regression")
+    used = ClipView(clip)
+    used.raw(0, [20, 30], np.arange(40))
+    used.bank = used.bank[::4]  # a bank smaller than the clip, as in long ones
+    for seed in range(40):
+        fresh = ClipView(clip)
+        fresh.know = lambda _, fresh=fresh: vars(fresh).update(bank=used.bank, regression=used.regression)
+        one, other = (choose(view, 17, params, np.random.default_rng(seed)) for view in (used, fresh))
+        assert one[0] == other[0] and np.array_equal(one[1], other[1])
 
 
 def test_pictures_left_out_do_not_reach_the_regression(data, monkeypatch):

@@ -10,12 +10,12 @@ light of the face, grey in a grey picture. The network paints from that. Not in 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..landmarks.align import CROP_SIZE
 from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
+from ..sampling import sample_repeating
 
 UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)  # the inner lips from corner to corner
 LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
@@ -107,9 +107,7 @@ def _own_height(
     row, column = (torch.arange(n, device=aligned.device) + 0.5 for n in (height, width))
     row = row[:, None] + torch.where(upper > 0, depth - upper, 0.0)
     grid = torch.stack([column.expand_as(row) / width, row / height], -1) * 2 - 1
-    moved = F.grid_sample(
-        aligned.flatten(0, 1), grid.repeat_interleave(k, 0), padding_mode="border", align_corners=False
-    )
+    moved = sample_repeating(aligned.flatten(0, 1), grid.repeat_interleave(k, 0))
     covered = _rise(room * share + 2 * unit * free - upper, -unit, unit)
     return moved.view(b, k, 3, height, width), covered[:, None, None]
 
@@ -183,7 +181,7 @@ def _mean_colour(aligned: Tensor, target: Tensor, index: Tensor, corner: tuple[i
     b, k, _, height, width = aligned.shape
     at = target[:, index.to(target.device), :2].float() - target.new_tensor([corner[1], corner[0]])
     grid = (at / at.new_tensor([width, height]) * 2 - 1).repeat_interleave(k, 0)[:, None]
-    found = F.grid_sample(aligned.flatten(0, 1).float(), grid, padding_mode="border", align_corners=False)
+    found = sample_repeating(aligned.flatten(0, 1).float(), grid)
     return found.mean((2, 3)).view(b, k, 3, 1, 1)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..landmarks.canonical import canonical_triangles
 from ..landmarks.sets import contour, landmark_set
+from ..sampling import sample_repeating
 
 MESH_POINTS = 468
 RINGS = ((1.35, 0.5), (4.0, 0.0))  # size relative to the face oval, share of the oval's movement
@@ -89,8 +90,7 @@ def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
 
     In single precision: half could not tell neighbouring pixels apart in the grid.
     """
-    sampled = F.grid_sample(pictures.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return sampled.clamp(0, 1).to(pictures.dtype)
+    return sample_repeating(pictures.float(), grid, "bicubic").clamp(0, 1).to(pictures.dtype)
 
 
 def reference_flow(points: Tensor, target: Tensor, size: int, grid: int = GRID) -> Tensor:

@@ -8,6 +8,8 @@ therefore never moves the crop, and two crops of one person differ only where th
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +19,7 @@ from .canonical import Pose, from_canonical
 CROP_SIZE = 256
 CROP_CENTRE = (0.0, -3.7, 4.0)  # canonical cm: mid lower face, at the mean depth of lips and jaw
 WINDOW_MARGIN = 4.0  # pixels of a crop beyond its edge that bicubic sampling and area averaging may read
-WINDOW_GRID = 60  # frame pixels: windows begin where the blocks of area averaging do, for any factor up to 6
+WINDOW_GRID = 60  # frame pixels between places where windows may begin: a moving face changes them rarely
 CROP_HALF = 9.5  # canonical cm: brows to below the open jaw, ear to ear
 
 
@@ -68,13 +70,22 @@ def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode
     not alias. `mode` "bilinear" stays in the pictures' range, as masks must; "bicubic" may overshoot it a little,
     and keeps pictures sharp: cut and pasted back bilinearly they lose 15 to 35 % of their Laplacian energy.
     """
-    shrink = transform[:, :, 0].norm(dim=-1).max().item()
-    factor = max(1, int(shrink if mode == "bilinear" else shrink / 1.5))
+    factors = _block_sides(transform, mode)
+    if len(set(factors)) > 1:  # each picture as it would be alone: batches must not change results
+        alone = zip(images.split(1), transform.split(1), strict=True)
+        return torch.cat([sample_affine(image, own, size, mode) for image, own in alone])
+    factor = factors[0] if factors else 1
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         transform = transform / factor
     grid = sampling_grid(transform, size, images.shape[-2:])
     return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _block_sides(transform: Tensor, mode: str) -> list[int]:
+    """Pixels along a side of the blocks that are averaged before `transform (f, 2, 3)` samples, one for each picture."""
+    shrink = transform[:, :, 0].norm(dim=-1)
+    return [max(1, int(times)) for times in (shrink if mode == "bilinear" else shrink / 1.5).tolist()]
 
 
 def sampling_grid(transform: Tensor, size: tuple[int, int], source: tuple[int, int]) -> Tensor:
@@ -92,12 +103,13 @@ def sampling_grid(transform: Tensor, size: tuple[int, int], source: tuple[int, i
 def crop_window(transform: Tensor, frame: tuple[int, int], size: int = CROP_SIZE) -> tuple[slice, slice, Tensor]:
     """The rows and columns of frames of `frame (h, w)` that hold all crops, and `transform (f, 2, 3)` within them.
 
-    Sampling or pasting there is the same as in the whole frames, and touches no more pixels than it must.
+    Cutting crops there is the same as in the whole frames, and touches no more pixels than it must.
     """
     corners = transform.new_tensor([[0, 0], [size, 0], [0, size], [size, size]])
     corners = apply_transform(transform, corners.expand(len(transform), -1, -1)).flatten(0, 1)
     margin = WINDOW_MARGIN * max(1.0, transform[:, :, 0].norm(dim=-1).max().item())
-    first, last = ((corners.amin(0) - margin) / WINDOW_GRID).floor() * WINDOW_GRID, (corners.amax(0) + margin).ceil()
+    step = math.lcm(WINDOW_GRID, *_block_sides(transform, "bicubic"))  # where blocks of area averaging begin, too
+    first, last = ((corners.amin(0) - margin) / step).floor() * step, (corners.amax(0) + margin).ceil()
     parts = [
         slice(min(max(int(first[axis]), 0), frame[1 - axis] - 1), min(max(int(last[axis]), 1), frame[1 - axis]))
         for axis in (1, 0)

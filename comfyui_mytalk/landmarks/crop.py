@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..sampling import sample_repeating
+
 LATTICE = 32
 HALF = 0.5 + 0.4 / LATTICE**2  # halves round up; the rest of the step is room for float32's noise
 
@@ -48,8 +50,9 @@ def crop_one(frame: Tensor, x: Tensor, y: Tensor, outside: str) -> Tensor:
     grid_x = (x - left * LATTICE) * (2 / LATTICE / (right - left - 1)) - 1
     grid_y = (y - top * LATTICE) * (2 / LATTICE / (bottom - top - 1)) - 1
     grid = torch.stack([grid_x, grid_y], -1)[None].to(frame.device, torch.float32)
-    padding = "border" if outside == "edge" else "zeros"
-    return F.grid_sample(part, grid, "bilinear", padding, align_corners=True).add_(HALF).floor_()
+    if outside == "edge":
+        return sample_repeating(part, grid, align_corners=True).add_(HALF).floor_()
+    return F.grid_sample(part, grid, "bilinear", "zeros", align_corners=True).add_(HALF).floor_()
 
 
 def touched(places: Tensor, extent: int) -> tuple[int, int]:

@@ -96,8 +96,7 @@ class FaceTrack:
     def fill_gaps(self, max_seconds: float = MAX_GAP) -> FaceTrack:
         """Interpolate linearly over gaps of at most `max_seconds` within a shot; longer ones stay unusable."""
         known = self.found.nonzero()[:, 0]
-        nearest = known[(torch.arange(len(self))[:, None] - known[None]).abs().argmin(1)] if len(self) else known
-        points, filled = self.points[nearest].clone(), torch.zeros_like(self.found)
+        points, filled = self.points[_nearest(known, len(self))].clone(), torch.zeros_like(self.found)
         for before, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
             if after - before < 2 or self.times[after] - self.times[before] > max_seconds + 1e-6:
                 continue
@@ -110,6 +109,14 @@ class FaceTrack:
             points[gap] = torch.lerp(self.points[before], self.points[after], share.to(points.dtype)[:, None, None])
             filled[gap] = True
         return self.replace(points=points, filled=filled)
+
+
+def _nearest(known: Tensor, count: int) -> Tensor:
+    """Which of the rising numbers `known (k,)` is nearest to each of 0 to `count` - 1, `(count,)`."""
+    at = torch.arange(count)
+    after = torch.searchsorted(known, at).clamp(max=len(known) - 1)
+    before, after = known[(after - 1).clamp_min(0)], known[after]
+    return torch.where(at - before <= after - at, before, after)
 
 
 def jumped(before: Tensor, after: Tensor) -> Tensor:

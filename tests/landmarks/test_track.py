@@ -138,6 +138,18 @@ def test_long_gap_stays_unusable():
     assert torch.equal(track.points[8], points[7]) and torch.equal(track.points[16], points[17])
 
 
+def test_gaps_of_a_long_film_are_filled_in_little_memory():
+    frames = 100_000  # every frame against every other would be 80 GB
+    found = torch.ones(frames, dtype=torch.bool)
+    found[500:502] = False
+    points = torch.arange(frames, dtype=torch.float32)[:, None, None].expand(-1, 2, 3).contiguous()
+    points[:, 1] += 1000.0
+    track = FaceTrack(points.clone(), found, torch.arange(frames, dtype=torch.float64) / 25, (100, 100))
+    filled = track.fill_gaps()
+    assert filled.filled.nonzero()[:, 0].tolist() == [500, 501]
+    assert torch.allclose(filled.points, points)
+
+
 def test_small_face_of_a_wide_shot(landmarker, face):
     wide = torch.full((6, 720, 1280, 3), 90, dtype=torch.uint8)
     wide[:, 400:480, 900:980] = resized(face, 80)

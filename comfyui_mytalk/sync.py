@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 StageProgress = Callable[[str, int, int], None]
 STAGES = ("face", "occlusions", "motion", "references", "tune", "picture")
 CHUNK = 8  # frames in flight
-SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ def speak_track(
     tokens = identity_tokens(models.identity, track if style is None else style)
     motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
     spoken = speak(models.motion, track, features, tokens, motion, progress, style)
-    edit = MotionEdit(gate=options.silence_gate, threshold=SILENCE)
+    edit = MotionEdit(gate=options.silence_gate)
     return edit_motion(track, spoken, edit, speech, style)
 
 

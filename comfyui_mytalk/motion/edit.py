@@ -33,6 +33,7 @@ INNER_LIP_PAIRS = (  # points of the inner lips that lie above each other, from 
 )  # fmt: skip
 ENVELOPE_WINDOW = 0.08  # seconds of speech that one loudness hears
 GATE_RATE = 100  # Hz at which silence is looked for
+SILENCE = 20.0  # dB below the voice: measured to still pauses without touching words
 GATE_KNEE = 6.0  # dB around the threshold in which the mouth goes from rest to speech
 GATE_HOLD = 0.12  # seconds: lips part before the sound begins, and close after it ends
 TALKING = 0.08  # deviation of the opening, centimetres, of a mouth that says something
@@ -61,7 +62,7 @@ class MotionEdit:
     smoothing: float = 0.0
     blend: float = 1.0
     gate: float = 0.0
-    threshold: float = 30.0
+    threshold: float = SILENCE
 
     def __post_init__(self) -> None:
         if min(self.strength, self.smoothing, self.threshold) < 0:

@@ -28,6 +28,7 @@ LEAST_OPEN = (2.0, 5.0)  # pixels of a 256 crop: below, a stretched seam looks n
 TEETH = 5.5  # pixels of a 256 crop
 TEETH_SHARE = 0.4  # of the opening at most
 TEETH_COLOUR = (1.0, 0.95, 0.88)
+TEETH_LIGHT = (0.22, 0.68, 1.6)  # brightness, and how it grows with that of the skin; no more times as bright: night
 FLESH = (1.0, 0.62, 0.58)  # redder than the lips
 GREY = (0.06, 0.2)  # saturation of lips in a black and white picture, and in one with colours
 TOOTH_EDGES = (0.0, 11.5, 20.2, 30.4, 40.0)  # pixels of a 256 crop from the middle: incisors, canine, a premolar
@@ -151,7 +152,10 @@ def _mouth(
     light = skin.mean(2, keepdim=True).clamp_min(1e-3)
     colours = _rise((lips.amax(2, True) - lips.amin(2, True)) / lips.amax(2, True).clamp_min(1e-3), *GREY)
     white, red = (torch.lerp(x.mean(), x, colours) for x in (_colour(lips, c) for c in (TEETH_COLOUR, FLESH)))
-    enamel = (0.22 + 0.68 * light) * torch.lerp(white, skin / light, 0.2) * shine[:, None, None]
+    least, growth, most = TEETH_LIGHT
+    enamel = (
+        (least + growth * light).minimum(most * light) * torch.lerp(white, skin / light, 0.2) * shine[:, None, None]
+    )
     flesh = lips * red * cavity[:, None, None]
     return flesh, torch.lerp(flesh, enamel, bite[:, None, None])
 

@@ -83,7 +83,7 @@ def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode
 
 
 def _block_sides(transform: Tensor, mode: str) -> list[int]:
-    """Pixels along a side of the blocks that are averaged before `transform (f, 2, 3)` samples, one for each picture."""
+    """Pixels along a side of the blocks that are averaged before sampling, for each map of `transform (f, 2, 3)`."""
     shrink = transform[:, :, 0].norm(dim=-1)
     return [max(1, int(times)) for times in (shrink if mode == "bilinear" else shrink / 1.5).tolist()]
 

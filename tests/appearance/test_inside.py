@@ -50,6 +50,12 @@ def test_teeth_are_above_and_bright_and_the_rest_is_dark_flesh():
     assert tongue[0] > 1.3 * tongue[1] and teeth.max() - teeth.min() < 0.25 * teeth.max()
 
 
+def test_teeth_do_not_shine_at_night():
+    night = still() * 0.1
+    mouth = draw_unseen(night, alone(mouth_opening(SHUT)), OPEN, (0, 0), 256)[0, 0]
+    assert 0.05 < mouth.max() < 1.8 * night.max()
+
+
 def test_teeth_that_the_clip_shows_do_not_grow_when_the_mouth_opens_further():
     """They hang from the upper lip as high as they were; under them it is dark."""
     upper, lower, across = inner_lips(OPEN, (0, 0), (256, 256))

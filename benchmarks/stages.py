@@ -2,6 +2,7 @@
 
     python benchmarks/stages.py                      10 s and 60 s at 1280x720 on two threads
     python benchmarks/stages.py --seconds 10 --size 1920x1080 --threads 4
+    python benchmarks/stages.py --device cuda        with the GPU's peak memory too
 
 The clip is the demo actor, enlarged, forwards and backwards; the speech is the demo sentence, repeated.
 """
@@ -47,27 +48,32 @@ def make_speech(path: Path, seconds: float) -> None:
     write_audio(path, Audio(waveform, speech.sample_rate))
 
 
-def measure(folder: Path, threads: int, steps: int, result: multiprocessing.Queue) -> None:
-    """Runs in the child: `sync` once; peak memory is that of the process."""
+def measure(folder: Path, threads: int, steps: int, device: str, result: multiprocessing.Queue) -> None:
+    """Runs in the child: `sync` once; peak memory is that of the process, and on CUDA what torch took there as well."""
     import torch
 
+    from comfyui_mytalk.devices import pick_device
     from comfyui_mytalk.sync import SyncOptions, sync_video
 
     torch.set_num_threads(threads)
-    options = SyncOptions(steps=steps, device="cpu", length_mode="trim")
+    used = pick_device(device)
+    options = SyncOptions(steps=steps, device=str(used), length_mode="trim")
     report = sync_video(folder / "clip.mp4", folder / "speech.wav", folder / "out.mp4", options)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    result.put({"frames": report["frames"], "seconds": report["seconds"], "peak_gib": round(peak, 2)})
+    row = {"device": str(used), "frames": report["frames"], "seconds": report["seconds"], "peak_gib": round(peak, 2)}
+    if used.type == "cuda":
+        row["peak_cuda_gib"] = round(torch.cuda.max_memory_reserved(used) / 1024**3, 2)
+    result.put(row)
 
 
-def run(seconds: float, width: int, height: int, threads: int, steps: int) -> dict[str, object]:
+def run(seconds: float, width: int, height: int, threads: int, steps: int, device: str) -> dict[str, object]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_clip(folder / "clip.mp4", width, height, seconds)
         make_speech(folder / "speech.wav", seconds)
         result = context.Queue()
-        child = context.Process(target=measure, args=(folder, threads, steps, result))
+        child = context.Process(target=measure, args=(folder, threads, steps, device, result))
         child.start()
         child.join()
         if child.exitcode:
@@ -83,17 +89,19 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720", help="of the clip (default 1280x720)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default 2)")
     parser.add_argument("--steps", type=int, default=10, help="of the motion sampler (default 10)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, mps (default cpu)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     width, height = map(int, options.size.split("x"))
     rows = []
     for seconds in options.seconds:
-        row = run(seconds, width, height, options.threads, options.steps)
+        row = run(seconds, width, height, options.threads, options.steps, options.device)
         total = sum(row["seconds"].values())
         stages = ", ".join(f"{name} {value:.1f} s" for name, value in row["seconds"].items())
-        print(f"{seconds:g} s at {options.size}, {options.threads} threads: {stages}; "
-              f"{row['frames'] / total:.1f} frames/s; peak {row['peak_gib']} GiB")  # fmt: skip
+        gpu = f", {row['peak_cuda_gib']} GiB on the GPU" if "peak_cuda_gib" in row else ""
+        print(f"{seconds:g} s at {options.size}, {row['device']}, {options.threads} threads: {stages}; "
+              f"{row['frames'] / total:.1f} frames/s; peak {row['peak_gib']} GiB{gpu}")  # fmt: skip
         rows.append({"clip_seconds": seconds, "size": options.size, "threads": options.threads, **row})
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError
 from .output import write_aside
@@ -28,6 +30,7 @@ TRAIN_COMMAND = {
     "tuned": "python -m comfyui_mytalk tune VIDEO -o FILE",
 }
 _folders: list[Path] = [SHIPPED]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,31 @@ def list_weights(kind: str) -> list[str]:
 def find_weights(name: str | Path, kind: str) -> Path:
     """Path of the checkpoint `name`: a file, or a name in one of the weights folders.
 
-    Raises InputError that says which file is missing, where to put it and how to train it.
+    Raises InputError that says which file is missing, where to put it and how to train it, or that the file is of a
+    format that is not read.
     """
     if Path(name).suffix == ".safetensors" and Path(name).is_file():
         return Path(name)
     if Path(name).name != str(name):
+        _refuse_other_format(name, kind)
         raise InputError(f"{kind} weights not found at {name}; give the name of shipped weights or the right path")
     file = f"{Path(name).name.removesuffix('.safetensors')}.safetensors"
     for folder in _folders:
         if (folder / file).is_file():
             return folder / file
+    _refuse_other_format(name, kind)
     places = " or ".join(str(folder) for folder in _folders)
     raise InputError(
         f"{kind} weights {file} not found: put the file into {places}, or make it with `{TRAIN_COMMAND[kind]}`"
     )
+
+
+def _refuse_other_format(name: str | Path, kind: str) -> None:
+    """Raise InputError when `name` is a file: not a .safetensors one, or it would have been found."""
+    if Path(name).is_file():
+        raise InputError(
+            f"got {kind} weights {name}, only .safetensors files are read: convert the file, or train again"
+        )
 
 
 def save_checkpoint(
@@ -102,4 +116,31 @@ def load_checkpoint(path: str | Path, kind: str) -> Checkpoint:
         found = metadata.get("kind", "another program's file")
         raise InputError(f"got {found} weights in {path}, expected {kind} weights of {FORMAT}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(state, json.loads(metadata["config"]), json.loads(metadata["info"]), digest, path)
+    with of_this_version(path):
+        return Checkpoint(state, json.loads(metadata["config"]), json.loads(metadata["info"]), digest, path)
+
+
+def build_network(checkpoint: Checkpoint, build: Callable[[dict[str, Any]], Network]) -> Network:
+    """The network that `build` makes of the checkpoint's configuration, with the checkpoint's weights.
+
+    Half precision on disk becomes what the network has. Raises InputError, which names the file, when configuration or
+    tensors are not those of this version's network.
+    """
+    with of_this_version(checkpoint.path):
+        network = build(checkpoint.config)
+        network.load_state_dict(checkpoint.state)
+    return network
+
+
+@contextmanager
+def of_this_version(path: Path) -> Iterator[None]:
+    """Turn what goes wrong when a checkpoint does not fit the code into InputError that names the file `path`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the weights {path} were made by another version of the pack ({reason}): update the pack, or train again"
+        ) from error

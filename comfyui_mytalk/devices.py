@@ -33,8 +33,11 @@ def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether `device` has units for bfloat16: CUDA hardware since Ampere, CPUs with AMX or AVX-512 BF16."""
+    """Whether `device` has units for bfloat16: CUDA hardware since Ampere, CPUs with AMX or AVX-512 BF16.
+
+    torch's own `is_bf16_supported` also counts hardware that emulates it, and asks the current device.
+    """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we run on
     return device.type == "cpu" and any(map(capabilities.get, ("amx_bf16", "avx512_bf16")))

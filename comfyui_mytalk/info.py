@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .checkpoints import FORMAT, weights_folders
+from .checkpoints import FORMAT, TRAIN_COMMAND, weights_folders
 from .devices import pick_device, pick_dtype
 
 PACKAGES = ("torch", "torchaudio", "transformers", "safetensors", "av", "numpy", "scipy", "Pillow")
-EXPECTED = ("face_landmarks", "speech_small", "identity_small", "motion_small", "appearance_small", "sync_judge_small")
+ALWAYS_NEEDED = ("face_landmarks", "sync_judge_small")  # what finds faces, and the judge of `evaluate`
 
 
 def describe() -> Iterator[str]:
@@ -29,7 +30,7 @@ def describe() -> Iterator[str]:
         yield f"weights in {folder}:" + ("" if files else " none")
         yield from (f"  {_checkpoint(file)}" for file in files)
         found |= {file.stem for file in files}
-    yield from (f"missing: {name}.safetensors" for name in EXPECTED if name not in found)
+    yield from _missing(found)
 
 
 def installed(package: str) -> str:
@@ -37,6 +38,24 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def expected_weights() -> list[str]:
+    """Names of the weights that the pack ships: the defaults of `sync`, which are called KIND_…, and two more."""
+    from .sync import SyncOptions  # late: it imports nearly everything, and `evaluate` imports this module
+
+    defaults = (option.default for option in fields(SyncOptions))
+    kinds = tuple(f"{kind}_" for kind in TRAIN_COMMAND)
+    return [*ALWAYS_NEEDED, *(name for name in defaults if isinstance(name, str) and name.startswith(kinds))]
+
+
+def _missing(found: set[str]) -> Iterator[str]:
+    try:
+        expected = expected_weights()
+    except ImportError as error:  # a broken installation is what reports are written about
+        yield f"cannot import the pipeline: {error}"
+        return
+    yield from (f"missing: {name}.safetensors" for name in expected if name not in found)
 
 
 def _device() -> Iterator[str]:

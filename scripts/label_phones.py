@@ -15,17 +15,21 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from pocketsphinx import Decoder, get_model_path
 from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
 from comfyui_mytalk.training.speech_data import IGNORED
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, SILENCE, phone_classes
+
+if TYPE_CHECKING:
+    from pocketsphinx import Decoder
 
 GRAMMAR = "#JSGF V1.0;\ngrammar labels;\npublic <line> = {};\n"
 GRID = (
@@ -46,9 +50,16 @@ Segments = list[tuple[str, int, int]]  # phone, first and last frame at 100 Hz
 
 
 class Recogniser:
-    """Words, a phone loop, and the alignment of words to their phones; all of one acoustic model."""
+    """Words, a phone loop, and the alignment of words to their phones; all of one acoustic model.
+
+    Raises InputError when pocketsphinx is not installed.
+    """
 
     def __init__(self) -> None:
+        try:
+            from pocketsphinx import Decoder, get_model_path
+        except ImportError as error:
+            raise InputError("pocketsphinx is not installed: pip install pocketsphinx") from error
         common = {"samprate": 16000, "loglevel": "FATAL"}
         loop = get_model_path("en-us/en-us-phone.lm.bin")
         self.words = Decoder(**NARROW, **common)
@@ -108,11 +119,15 @@ def labels(recogniser: Recogniser, clip: PreparedClip) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", help="folder of prepared clips")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--split", default="train")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON of classes by clip name to write")
+    parser.add_argument("--split", default="train", help="of the clips (default %(default)s)")
     args = parser.parse_args()
-    recogniser, found = Recogniser(), {}
-    for clip in tqdm([clip for clip in read_clips(args.clips, args.split) if clip.corpus not in NOT_ENGLISH]):
+    try:
+        recogniser, clips = Recogniser(), read_clips(args.clips, args.split)
+    except InputError as error:
+        parser.error(str(error))
+    found = {}
+    for clip in tqdm([clip for clip in clips if clip.corpus not in NOT_ENGLISH]):
         found[clip.path.stem] = labels(recogniser, clip)
     args.output.write_text(json.dumps(found))
     known = torch.tensor([label for track in found.values() for label in track if label != IGNORED])

@@ -1,11 +1,40 @@
 """Weights on disk: what comes back, and what each broken file says."""
 
+import builtins
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from comfyui_mytalk import checkpoints
-from comfyui_mytalk.checkpoints import find_weights, list_weights, load_checkpoint, save_checkpoint
+from comfyui_mytalk import checkpoints, info
+from comfyui_mytalk.appearance.model import load_appearance
+from comfyui_mytalk.appearance.occlusion import OCCLUSION_PRESETS, load_occlusion
+from comfyui_mytalk.appearance.params import PRESETS as APPEARANCE_PRESETS
+from comfyui_mytalk.checkpoints import SHIPPED, find_weights, list_weights, load_checkpoint, save_checkpoint
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.evaluation.sync_judge import PRESETS as JUDGE_PRESETS
+from comfyui_mytalk.evaluation.sync_judge import load_sync_judge
+from comfyui_mytalk.motion.identity import load_identity
+from comfyui_mytalk.motion.model import load_motion
+from comfyui_mytalk.motion.params import IDENTITY_PRESETS
+from comfyui_mytalk.motion.params import PRESETS as MOTION_PRESETS
+
+LOADERS = {
+    "identity": load_identity,
+    "motion": load_motion,
+    "appearance": load_appearance,
+    "occlusion": load_occlusion,
+    "sync_judge": load_sync_judge,
+}
+SMALL = {
+    "identity": IDENTITY_PRESETS["small"],
+    "motion": MOTION_PRESETS["small"],
+    "appearance": APPEARANCE_PRESETS["small"],
+    "occlusion": OCCLUSION_PRESETS["small"],
+    "sync_judge": JUDGE_PRESETS["small"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +92,92 @@ def test_registered_folders_come_before_the_shipped_one(folder):
     assert find_weights("motion_small", "motion").parent.name == "own"
     assert find_weights("motion_small.safetensors", "motion").parent.name == "own"
     assert list_weights("motion") == ["motion_small"]
+
+
+@pytest.mark.parametrize("name", ["folder/enc.pt", "enc.pt"])
+def test_a_file_of_another_format_is_not_called_missing(folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).touch()
+    with pytest.raises(InputError, match=rf"speech weights {name}, only \.safetensors files are read"):
+        find_weights(name, "speech")
+
+
+def other_version(kind, path, change):
+    """The shipped weights of a kind as another version might have written them."""
+    shipped = SHIPPED / f"{kind}_small.safetensors"
+    found, state = load_checkpoint(shipped, kind), load_file(shipped)
+    change(found.config, state)
+    save_checkpoint(path, state, kind, found.config)
+
+
+def setting_added(config, state):
+    config.get("params", config)["later"] = 1
+
+
+def settings_of_another_kind(config, state):
+    config.update(dict.fromkeys(config))
+
+
+def tensor_dropped(config, state):
+    state.popitem()
+
+
+def tensor_added(config, state):
+    state["later.weight"] = torch.zeros(1)
+
+
+def tensor_reshaped(config, state):
+    name = max(state, key=lambda name: state[name].numel())
+    state[name] = state[name][:-1].contiguous()
+
+
+CHANGES = (setting_added, settings_of_another_kind, tensor_dropped, tensor_added, tensor_reshaped)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", LOADERS)
+def test_weights_of_another_version_are_one_clear_error(folder, kind, change):
+    path = folder / f"{kind}_later.safetensors"
+    other_version(kind, path, change)
+    with pytest.raises(InputError, match=rf"{kind}_later\.safetensors were made by another version .* train again"):
+        LOADERS[kind](str(path))
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_half_precision_on_disk_is_single_in_the_network(kind):
+    network = LOADERS[kind](str(SHIPPED / f"{kind}_small.safetensors"))
+    for name, tensor in load_file(SHIPPED / f"{kind}_small.safetensors").items():
+        own = network.state_dict()[name]
+        assert torch.equal(own, tensor.to(own.dtype)) and own.dtype in (torch.float32, torch.int64), name
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_the_preset_is_what_ships(kind):
+    """A new training gives the network that the documents measure."""
+    assert LOADERS[kind](str(SHIPPED / f"{kind}_small.safetensors")).params == SMALL[kind]
+
+
+def test_metadata_without_a_configuration_is_another_version(folder):
+    metadata = {"format": "comfyui-mytalk", "kind": "motion", "info": json.dumps({})}
+    save_file({"a": torch.zeros(1)}, folder / "x.safetensors", metadata)
+    with pytest.raises(InputError, match=r"x\.safetensors were made by another version"):
+        load_checkpoint(folder / "x.safetensors", "motion")
+
+
+def test_every_shipped_file_is_missed_when_it_is_not_there(folder):
+    shipped = {file.stem for file in SHIPPED.glob("*.safetensors")}
+    missing = {line for line in info.describe() if line.startswith("missing: ")}
+    assert missing == {f"missing: {name}.safetensors" for name in shipped}
+
+
+def test_a_broken_installation_can_still_be_reported(monkeypatch):
+    real = builtins.__import__
+
+    def without_pipeline(name, *args, **kwargs):
+        if name == "sync":
+            raise ImportError("no module named av")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_pipeline)
+    assert list(info.describe())[-1] == "cannot import the pipeline: no module named av"

@@ -9,18 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-pytest.importorskip("torch.utils.backend_registration").__dict__.get(
-    "_setup_privateuseone_for_python_backend"
-) or pytest.skip("this torch cannot pretend a device", allow_module_level=True)
-from pretended_device import DEVICE, PretendedDevice
-
 from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.track import track_faces
 from comfyui_mytalk.pipeline import render_clip
 from comfyui_mytalk.speech.audio import fit_audio, read_audio
 from comfyui_mytalk.sync import SyncOptions, load_models, see_occlusions, show_references, speak_track
 from comfyui_mytalk.video.reader import VideoReader
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from pretended_device import DEVICE, PretendedDevice
 
 DEMO = Path(__file__).parents[1] / "demo"
 SECONDS = 0.2

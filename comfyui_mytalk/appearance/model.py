@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint
 from ..errors import InputError
 from .layers import Decoder, Encoder, FusionNet, Refinement, blur
 from .params import AppearanceParams
@@ -169,9 +169,8 @@ def params_from_config(config: dict[str, object]) -> AppearanceParams:
 
 
 def load_appearance(name: str = "appearance_small", device: str | torch.device = "cpu") -> AppearanceModel:
-    """Load shipped or own weights by name or path; raises InputError when they are missing or of another kind."""
+    """Load shipped or own weights by name or path; raises InputError when they are missing or do not fit."""
     checkpoint = load_checkpoint(find_weights(name, "appearance"), "appearance")
-    model = AppearanceModel(params_from_config(checkpoint.config))
-    model.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
+    model = build_network(checkpoint, lambda config: AppearanceModel(params_from_config(config)))
     model.name, model.sha256 = checkpoint.path.stem, checkpoint.sha256
     return model.eval().to(device, memory_format=torch.channels_last)

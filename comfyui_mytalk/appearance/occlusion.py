@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from scipy.ndimage import binary_dilation, label
 from torch import Tensor, nn
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint
 from ..landmarks.sets import AROUND, contour, landmark_sets
 from .mask import NECK, dilate, soft_hull
 
@@ -156,11 +156,13 @@ def occlusion_config(net: OcclusionNet) -> dict:
     return {"params": asdict(net.params)}
 
 
+def params_from_config(config: dict[str, object]) -> OcclusionParams:
+    return OcclusionParams(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+
+
 def load_occlusion(name: str = "occlusion_small", device: str | torch.device = "cpu") -> OcclusionNet:
-    """Trained weights, by name or path; raises InputError when the file is missing or of another kind."""
+    """Trained weights, by name or path; raises InputError when the file is missing or does not fit."""
     checkpoint = load_checkpoint(find_weights(name, "occlusion"), "occlusion")
-    params = checkpoint.config["params"]
-    net = OcclusionNet(OcclusionParams(**params | {"widths": tuple(params["widths"])}))
-    net.load_state_dict(checkpoint.state)
+    net = build_network(checkpoint, lambda config: OcclusionNet(params_from_config(config["params"])))
     net.sha256 = checkpoint.sha256
     return net.eval().to(device, memory_format=torch.channels_last)  # half the time on a CPU

@@ -2,8 +2,8 @@
 
     f frames   n points   h w picture
 
-Needs the package onnxruntime (`pip install mytalk[eval]`), which is imported only here. No model is shipped: most that
-are published allow research only.
+Needs the package onnxruntime (`pip install -e ".[eval]"` in the pack's folder), which is imported only here. No model
+is shipped: most that are published allow research only.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def load_arcface(path: str | Path) -> ArcFace:
         import onnxruntime
     except ImportError as error:
         raise InputError(
-            "reading an ArcFace model needs the package onnxruntime: pip install onnxruntime (or mytalk[eval])"
+            "reading an ArcFace model needs the package onnxruntime: pip install onnxruntime, or "
+            'pip install -e ".[eval]" in the pack\'s folder'
         ) from error
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

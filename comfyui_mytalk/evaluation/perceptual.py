@@ -22,6 +22,7 @@ from .foreign import read_state
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+INSTALL = 'pip install -e ".[perceptual]" in the pack\'s folder'
 BATCH = 32
 FID_FEATURES = 2048
 
@@ -44,7 +45,7 @@ def available_fid(weights: str | Path | None = None) -> str | None:
 def _reason(metric: str, packages: tuple[str, ...], weights: Path) -> str | None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        return f"no {metric}: {' and '.join(missing)} not installed (pip install mytalk[perceptual])"
+        return f"no {metric}: {' and '.join(missing)} not installed ({INSTALL})"
     if not weights.is_file():
         return f"no {metric}: its network is not at {weights}, and nothing is downloaded"
     return None

@@ -84,5 +84,5 @@ def require_torchmetrics() -> None:
         import torchmetrics  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "torchmetrics is not installed: pip install 'mytalk[eval]', or pip install torchmetrics"
+            'torchmetrics is not installed: pip install -e ".[eval]" in the pack\'s folder, or pip install torchmetrics'
         ) from error

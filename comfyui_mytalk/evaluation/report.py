@@ -39,7 +39,7 @@ METRICS = {
     "opening_correlation": Metric("opening corr.", "high", "mouth opening against the speaker's, no lag"),
     "best_lag_correlation": Metric("corr. at lag", "high", "the same at the best lag"),
     "lag_frames": Metric("lag", "zero", "best lag of the mouth opening, 25 fps frames, positive is late"),
-    "articulation": Metric("articulation", "one", "range of the mouth opening over the speaker's"),
+    "articulation": Metric("articulation", "one", "standard deviation of the mouth opening over the speaker's"),
     "lip_distance_cm": Metric("LMD, cm", "low", "mean distance of the 80 lip points, pose taken out"),
     "closure_precision": Metric("closure precision", "high", "share of lip closures that the speaker makes too"),
     "closure_recall": Metric("closure recall", "high", "share of the speaker's lip closures that are met"),

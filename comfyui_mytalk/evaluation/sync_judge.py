@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint
 from ..errors import InputError
 from ..speech.features import normalise_loudness
 from ..speech.mel import FLOOR, MEL_HOP, MelPower
@@ -201,12 +201,14 @@ def judge_config(params: JudgeParams) -> dict[str, object]:
     return asdict(params)
 
 
+def params_from_config(config: dict[str, object]) -> JudgeParams:
+    return JudgeParams(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()})
+
+
 def load_sync_judge(name_or_path: str | Path = "sync_judge_small", device: str | torch.device = "cpu") -> SyncJudge:
-    """The judge by the name of its weights or their path; raises InputError when there are none."""
+    """The judge by the name of its weights or their path; raises InputError when there are none, or they do not fit."""
     path = find_weights(name_or_path, "sync_judge")
     checkpoint = load_checkpoint(path, "sync_judge")
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in checkpoint.config.items()}
-    judge = SyncJudge(JudgeParams(**values))
-    judge.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in checkpoint.state.items()})
+    judge = build_network(checkpoint, lambda config: SyncJudge(params_from_config(config)))
     judge.name, judge.sha256 = path.stem, checkpoint.sha256
     return judge.to(device).eval()

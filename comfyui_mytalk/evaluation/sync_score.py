@@ -71,14 +71,15 @@ def offset_distances(picture: Tensor, speech: Tensor, usable: Tensor | None = No
     """Mean Euclidean distance `(31,)` at offsets -15..15 between embeddings `(w, d)`; nan where too few windows meet.
 
     At offset `o` picture window `i` meets speech window `i - o`. `usable (w,)` leaves picture windows out. `padded`
-    lets windows without a partner meet the zero vector, as the original SyncNet code does.
+    lets windows without a partner meet the zero vector, as the original SyncNet code does. Computed on the CPU:
+    embeddings are small, whose flags come from landmarks, and not every device knows double precision.
     """
-    count = len(picture)
-    usable = torch.ones(count, dtype=torch.bool, device=picture.device) if usable is None else usable
+    picture, speech, count = picture.cpu(), speech.cpu(), len(picture)
+    usable = torch.ones(count, dtype=torch.bool) if usable is None else usable.cpu()
     apart = torch.cdist(picture[None].double(), F.pad(speech, (0, 0, MAX_OFFSET, MAX_OFFSET))[None].double())[0]
     means = []
     for offset in range(-MAX_OFFSET, MAX_OFFSET + 1):
-        window = torch.arange(count, device=picture.device)
+        window = torch.arange(count)
         meets = usable if padded else usable & (window - offset >= 0) & (window - offset < count)
         distance = apart[window[meets], window[meets] - offset + MAX_OFFSET]
         means.append(distance.mean() if len(distance) >= MIN_PAIRS else distance.new_tensor(math.nan))
@@ -91,7 +92,7 @@ def score_embeddings(picture: Tensor, speech: Tensor, usable: Tensor | None = No
         raise ValueError(f"got {len(picture)} picture and {len(speech)} speech windows, expected as many of both")
     if len(picture) < MAX_OFFSET + MIN_PAIRS:
         return TOO_SHORT
-    means = offset_distances(picture, speech, usable, padded).cpu()
+    means = offset_distances(picture, speech, usable, padded)
     if means.isnan().any():
         return TOO_SHORT
     order = (torch.arange(len(means)) - MAX_OFFSET).abs().argsort(stable=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint
 from ..errors import InputError
 from ..landmarks.canonical import mouth_opening, to_canonical
 from .params import IdentityParams
@@ -112,9 +112,8 @@ def identity_config(extractor: IdentityExtractor) -> dict:
 
 
 def load_identity(name: str = "identity_small", device: str | torch.device = "cpu") -> IdentityExtractor:
-    """A trained extractor, by name or path; raises InputError when the file is missing or not one."""
+    """A trained extractor, by name or path; raises InputError when the file is missing or does not fit."""
     checkpoint = load_checkpoint(find_weights(name, "identity"), "identity")
-    extractor = IdentityExtractor(IdentityParams(**checkpoint.config["params"]))
-    extractor.load_state_dict(checkpoint.state)
+    extractor = build_network(checkpoint, lambda config: IdentityExtractor(IdentityParams(**config["params"])))
     extractor.sha256 = checkpoint.sha256
     return extractor.eval().to(device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint
 from ..conformer import ConformerBlock, sinusoid
 from ..errors import InputError
 from .denoiser import MotionDenoiser
@@ -96,10 +96,9 @@ class MotionModel(nn.Module):
 
 
 def load_motion(name: str = "motion_small", device: str | torch.device = "cpu") -> MotionModel:
-    """A trained motion model, by name or path; raises InputError when the file is missing or not one."""
+    """A trained motion model, by name or path; raises InputError when the file is missing or does not fit."""
     checkpoint = load_checkpoint(find_weights(name, "motion"), "motion")
-    model = MotionModel(MotionParams(**checkpoint.config["params"]), Needs(**checkpoint.config["needs"]))
-    model.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
+    model = build_network(checkpoint, lambda c: MotionModel(MotionParams(**c["params"]), Needs(**c["needs"])))
     return model.eval().to(device)
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ..evaluation.metrics import correlation
+from ..landmarks.canonical import mouth_opening
 from .clips import PreparedClip
-from .speech_data import mouth_opening
 
 RATE = 50  # features per second
 CONTEXT = (-8, -4, -2, 0, 2, 4, 8)  # features around a frame that the predictor hears
@@ -53,7 +53,7 @@ def positions_of(clip: PreparedClip) -> np.ndarray:
 
 def opening_of(clip: PreparedClip) -> np.ndarray:
     """Mouth opening in the frames with a face, less its mean `(f,)`, centimetres."""
-    opening = mouth_opening(clip)[clip.found.numpy()]
+    opening = mouth_opening(clip.canonical)[clip.found].numpy()
     return opening - opening.mean()
 
 

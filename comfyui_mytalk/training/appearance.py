@@ -22,6 +22,7 @@ from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feat
 from ..appearance.model import AppearanceModel, model_config
 from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
+from ..devices import pick_device
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
@@ -41,32 +42,54 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train appearance`."""
     add_run_arguments(parser, "runs/appearance", 20_000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
-    parser.add_argument("--start", help="weights to start from (name or path)")
-    parser.add_argument("--save", default="runs/appearance/appearance.safetensors", help="where the weights go")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
-    parser.add_argument(
-        "--references", choices=REFERENCE_DESIGNS, default="regression", help="paper's Table 7 and ours"
+    add = parser.add_argument
+    add("--preset", choices=sorted(PRESETS), default="small", help="size of the network (default %(default)s)")
+    add("--start", help="weights to start from, name or path (default: none, from the beginning)")
+    add("--save", default="runs/appearance/appearance.safetensors", help="where the weights go (default %(default)s)")
+    add("--batch", type=int, default=8, help="pictures in a batch (default %(default)s)")
+    add("--rate", type=float, default=5e-4, help="peak learning rate (default %(default)s)")
+    add(
+        "--references",
+        choices=REFERENCE_DESIGNS,
+        default="regression",
+        help="what is shown of the person, the paper's Table 7 and ours (default %(default)s)",
     )
-    parser.add_argument("--gan-from", type=float, default=0.45, help="share of the steps after which the GAN starts")
-    parser.add_argument("--gan-weight", type=float, default=1.0, help="the paper has 0.5 (default %(default)s)")
-    parser.add_argument("--matching-weight", type=float, default=4.0, help="discriminator feature matching")
-    parser.add_argument("--texture-weight", type=float, default=1.0, help="strength of detail in 8 px patches")
-    parser.add_argument("--fidelity-weight", type=float, default=0.02, help="PSNR of the mouth but for fine detail")
-    parser.add_argument("--structure-weight", type=float, default=0.1, help="1 - SSIM (default %(default)s)")
-    parser.add_argument("--kl-weight", type=float, default=1e-6)
-    parser.add_argument("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only")
-    parser.add_argument("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts of the window this large")
-    parser.add_argument("--echo", type=int, default=1, help="steps per batch read")
-    parser.add_argument("--pool", type=int, default=1, help="batches kept, of whose samples each step draws a few")
-    parser.add_argument("--on-device", action="store_true", help="keep all pictures there and make the batches there")
-    parser.add_argument("--workers", type=int, default=4, help="processes that choose samples, with --on-device")
-    parser.add_argument(
-        "--validate-clips", type=int, help="at most so many, spread over the split; 0: none (default all)"
+    add(
+        "--gan-from",
+        type=float,
+        default=0.45,
+        help="share of the steps after which the GAN starts (default %(default)s)",
     )
-    parser.add_argument("--validate-every", type=int, default=2000)
-    parser.add_argument("--device", default="cpu")
+    add("--gan-weight", type=float, default=1.0, help="of its loss; the paper has 0.5 (default %(default)s)")
+    add("--matching-weight", type=float, default=4.0, help="of discriminator feature matching (default %(default)s)")
+    add(
+        "--texture-weight",
+        type=float,
+        default=1.0,
+        help="of the strength of detail in 8 px patches (default %(default)s)",
+    )
+    add(
+        "--fidelity-weight",
+        type=float,
+        default=0.02,
+        help="of the mouth's PSNR but for fine detail (default %(default)s)",
+    )
+    add("--structure-weight", type=float, default=0.1, help="of 1 - SSIM (default %(default)s)")
+    add("--kl-weight", type=float, default=1e-6, help="of the KL term of both posteriors (default %(default)s)")
+    add("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only (default: all)")
+    add("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts this large (default: the whole window)")
+    add("--echo", type=int, default=1, help="steps per batch read (default %(default)s)")
+    add(
+        "--pool", type=int, default=1, help="batches kept, of whose samples each step draws a few (default %(default)s)"
+    )
+    add(
+        "--on-device",
+        action="store_true",
+        help="keep all pictures on the device, CUDA or CPU, and make the batches there (default: beside it)",
+    )
+    add("--workers", type=int, default=4, help="processes that choose samples, with --on-device (default %(default)s)")
+    add("--validate-clips", type=int, help="at most so many, spread over the split; 0: none (default: all)")
+    add("--validate-every", type=int, default=2000, help="steps from one validation to the next (default %(default)s)")
 
 
 def design(params: AppearanceParams, references: str) -> AppearanceParams:
@@ -90,7 +113,7 @@ class Trainer:
     """The generator and discriminator with their optimizers; `step` is one GAN step of latent diffusion's recipe."""
 
     def __init__(self, params: AppearanceParams, args: Namespace) -> None:
-        self.args, self.device = args, torch.device(args.device)
+        self.args, self.device = args, pick_device(args.device)
         self.model = AppearanceModel(params).to(self.device, memory_format=torch.channels_last)
         self.discriminator = PatchDiscriminator(32).to(self.device, memory_format=torch.channels_last)
         if args.freeze_encoders:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ class Choices(NamedTuple):
     openings: Tensor  # (b, 2)
 
 
+def first_rows(clips: list[PreparedClip]) -> list[int]:
+    """Where each clip begins among the frames of all clips, one after the other."""
+    return list(accumulate((len(clip) for clip in clips[:-1]), initial=0))
+
+
 class BlindView(ClipView):
     """A view that says what a regression weighs, and leaves the pictures to others."""
 
@@ -61,10 +67,10 @@ class ChoiceStream(SampleStream):
     def __iter__(self) -> Iterator[Choices]:
         info = get_worker_info()
         step, every = (self.start, 1) if info is None else (self.start + info.id, info.num_workers)
-        first = np.cumsum([0] + [len(clip) for clip in self.clips])
+        first = first_rows(self.clips)
         while True:
             rng = step_rng(self.seed, step)
-            rows = [self._choose(clip, frame, int(first[clip]), rng) for clip, frame in self.draw(rng)]
+            rows = [self._choose(clip, frame, first[clip], rng) for clip, frame in self.draw(rng)]
             yield Choices(*map(torch.stack, zip(*rows, strict=True)))
             step += every
 
@@ -98,14 +104,13 @@ class DevicePictures:
     def _banks(self, views: list[BlindView]) -> Tensor:
         """Every clip's pictures on its base face `(clips, BANK, 3, s, s)` uint8."""
         banks = torch.zeros(len(views), BANK, 3, self.size, self.size, dtype=torch.uint8, device=self.device)
-        first = 0
-        for bank, base, view in zip(banks, self.base, views, strict=True):
+        firsts = first_rows([view.clip for view in views])
+        for bank, base, view, first in zip(banks, self.base, views, firsts, strict=True):
             rows = torch.from_numpy(view.bank).to(self.device) + first
             for slots in torch.arange(len(rows), device=self.device).split(MOVED_AT_ONCE):
                 pictures, points = self.crops[rows[slots]].float() / 255, self.points[rows[slots]]
                 moved = align_references(pictures[:, None], points[:, None], base.expand(len(slots), -1, -1))
                 bank[slots] = (moved[:, 0] * 255).round().byte()
-            first += len(view.clip)
         return banks
 
     def raw(self, choices: Choices) -> RawSample:

@@ -19,13 +19,20 @@ LEAST_ERROR = 1e-4  # squared: nearer than 40 dB nothing is gained
 SEEN = 0.72  # share of each side, from the middle, that the discriminator judges: the mouth and skin around it
 
 
-def painted(picture: Tensor, sample: Sample) -> Tensor:
+def painted(picture: Tensor, sample: Sample, where: Tensor | None = None) -> Tensor:
     """`picture` where it is pasted or colours are matched, the target elsewhere: only that can be wrong.
+
+    `where` is `painted_where(sample)`, for who paints more than one picture of it.
 
     Where references end, the limits of `model.py` hold the picture to their black. A network that was asked for the
     target there too wrote ever wilder noise around the face: half to nine tenths of the gradient was of it.
     """
-    return torch.where(dilate((sample.mask > 0).float(), RING_OUTSIDE) > 0, picture, sample.target)
+    return torch.where(painted_where(sample) if where is None else where, picture, sample.target)
+
+
+def painted_where(sample: Sample) -> Tensor:
+    """The mask and the ring around it in which colours are matched `(b, 1, h, w)` bool."""
+    return dilate((sample.mask > 0).float(), RING_OUTSIDE) > 0
 
 
 def loss_weight(mask: Tensor, mouth: Tensor) -> Tensor:

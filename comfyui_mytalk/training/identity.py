@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
+from ..devices import pick_device
 from ..landmarks.sets import mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
@@ -42,14 +43,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train identity`."""
     add_run_arguments(parser, "runs/identity", 600)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
-    parser.add_argument("--preset", choices=sorted(IDENTITY_PRESETS), default="small")
-    parser.add_argument("--save", default="runs/identity/identity_small.safetensors", help="where the weights go")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--scale", type=float, default=64.0, help="ArcFace scale")
-    parser.add_argument("--margin", type=float, default=0.5, help="ArcFace margin, radians")
-    parser.add_argument("--noise", type=float, default=0.05, help="landmark noise, cm")
-    parser.add_argument("--validate-every", type=int, default=200)
+    add = parser.add_argument
+    add("--preset", choices=sorted(IDENTITY_PRESETS), default="small", help="size of the network (default %(default)s)")
+    add("--save", default="runs/identity/identity_small.safetensors", help="where the weights go (default %(default)s)")
+    add("--batch", type=int, default=256, help="frames in a batch (default %(default)s)")
+    add("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
+    add("--scale", type=float, default=64.0, help="ArcFace scale (default %(default)s)")
+    add("--margin", type=float, default=0.5, help="ArcFace margin, radians (default %(default)s)")
+    add("--noise", type=float, default=0.05, help="landmark noise, cm (default %(default)s)")
+    add("--validate-every", type=int, default=200, help="steps from one validation to the next (default %(default)s)")
 
 
 def gather(clips: list[PreparedClip], every: int = 1) -> FaceSet:
@@ -107,11 +109,12 @@ def verification(embedding: Tensor, faces: FaceSet) -> dict[str, float]:
 @torch.inference_mode()
 def validate(extractor: IdentityExtractor, faces: FaceSet) -> dict[str, float]:
     extractor.eval()
-    return verification(extractor(faces.landmarks), faces)
+    return verification(extractor(faces.landmarks.to(extractor.mean)).cpu(), faces)
 
 
 def main(args: Namespace) -> None:
     """Train, validate, save."""
+    device = pick_device(args.device)
     seed_everything(args.seed)
     train = gather(read_clips(args.data, "train"))
     val = gather(read_clips(args.data, "val"), every=10)
@@ -120,8 +123,8 @@ def main(args: Namespace) -> None:
     extractor.mean.copy_(landmarks.mean(0))
     extractor.std.copy_((landmarks - extractor.mean).std())
     tree = frames_by_clip(train)
-    head = ArcFace(extractor.params.dim, len(tree), args.scale, args.margin)
-    averaged = IdentityExtractor(extractor.params)
+    head = ArcFace(extractor.params.dim, len(tree), args.scale, args.margin).to(device)
+    extractor, averaged = extractor.to(device), IdentityExtractor(extractor.params).to(device)
     optimizer = torch.optim.AdamW([*extractor.parameters(), *head.parameters()], weight_decay=0.01)
     run, ema = Run(args.run, args.minutes), Ema(extractor, 0.998)
     start = run.resume(extractor, optimizer, ema, head=head)
@@ -130,8 +133,8 @@ def main(args: Namespace) -> None:
         who = rng.integers(len(tree), size=args.batch)
         frames = [rng.choice(tree[i][rng.integers(len(tree[i]))]) for i in who]
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
-        embedding = extractor.train()(augment(train.landmarks[frames], args.noise, rng))
-        loss = head(embedding, torch.from_numpy(who))
+        embedding = extractor.train()(augment(train.landmarks[frames], args.noise, rng).to(device))
+        loss = head(embedding, torch.from_numpy(who).to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,7 +11,7 @@ A run folder holds `log.csv` (a row per logged step) and `state.safetensors` (ev
         run.save(step + 1, model, optimizer, ema)
 
 State is safetensors and JSON, never pickle. Batches drawn from `step_rng`, and torch's own generator, which is saved,
-make a resumed run equal to an uninterrupted one.
+make a resumed run equal to an uninterrupted one on the CPU; a GPU's own generator starts anew.
 """
 
 from __future__ import annotations
@@ -59,11 +59,6 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
 def one_thread(_: int) -> None:
     """For workers of a DataLoader: they share the cores with the training and with each other."""
     torch.set_num_threads(1)
-
-
-def inverse_sqrt(step: int, warmup: int) -> float:
-    """Factor on the peak learning rate: linear warm-up to 1, then the inverse square root of the step."""
-    return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
 def warmup_cosine(step: int, warmup: int, total: int, floor: float = 0.0) -> float:
@@ -215,13 +210,13 @@ class Run:
 
 
 def add_run_arguments(parser: ArgumentParser, folder: str, steps: int) -> None:
-    """Options every trainer has: `--run --steps --minutes --seed`."""
-    parser.add_argument(
-        "--run", default=folder, help="run folder; an existing run there goes on (default: %(default)s)"
-    )
-    parser.add_argument("--steps", type=int, default=steps, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop after this much time")
-    parser.add_argument("--seed", type=int, default=0)
+    """Options every trainer has: `--run --steps --minutes --seed --device`."""
+    add = parser.add_argument
+    add("--run", default=folder, help="run folder; an existing run there goes on (default %(default)s)")
+    add("--steps", type=int, default=steps, help="optimizer steps (default %(default)s)")
+    add("--minutes", type=float, help="stop after so many minutes (default: when all steps are done)")
+    add("--seed", type=int, default=0, help="same seed, same result on the same machine (default %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
 
 
 def _plain(value: float | Tensor | str) -> float | str:

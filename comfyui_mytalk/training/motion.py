@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
+from ..devices import pick_device
 from ..landmarks.sets import landmark_set
 from ..motion.diffusion import add_noise, cosine_alphas
 from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
@@ -40,32 +41,62 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train motion`."""
     add_run_arguments(parser, "runs/motion", 6000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
-    parser.add_argument("--speech-encoder", default="speech_small", help="name, folder or file")
-    parser.add_argument("--identity", default="identity_small", help="identity extractor, name or file")
-    parser.add_argument("--cache", default="runs/features", help="where speech features are kept")
-    parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
-    parser.add_argument("--save", default="runs/motion/motion_small.safetensors", help="where the weights go")
-    parser.add_argument("--tokens", type=int, default=1024, help="motion frames in a batch")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--weight-decay", type=float, default=0.02)
-    parser.add_argument("--condition", choices=CONDITIONS, default=CONDITIONS[0], help="Table 5: how the person enters")
-    parser.add_argument("--identity-weight", type=float, default=1.0, help="Table 6: 0, 1 or 2")
-    parser.add_argument("--velocity-weight", type=float, default=1.0)
-    parser.add_argument("--speech-dropout", type=float, default=0.1, help="share of clips trained without speech")
-    parser.add_argument(
-        "--upper-dropout", type=float, default=0.5, help="share of clips with another moment's upper face"
+    add = parser.add_argument
+    add("--preset", choices=sorted(PRESETS), default="small", help="size of the networks (default %(default)s)")
+    add("--speech-encoder", default="speech_small", help="name, folder or file (default %(default)s)")
+    add(
+        "--identity",
+        default="identity_small",
+        help="identity extractor, name or file: the one that ships, unless you name what `train identity` wrote, "
+        "such as runs/identity/identity_small.safetensors (default %(default)s)",
     )
-    parser.add_argument(
-        "--feature-noise", type=float, default=0.3, help="noise on speech features, which are of unit size"
+    add("--cache", default="runs/features", help="where speech features are kept (default %(default)s)")
+    add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
+    add("--save", default="runs/motion/motion_small.safetensors", help="where the weights go (default %(default)s)")
+    add("--tokens", type=int, default=1024, help="motion frames in a batch (default %(default)s)")
+    add("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
+    add("--weight-decay", type=float, default=0.02, help="of AdamW (default %(default)s)")
+    add(
+        "--condition",
+        choices=CONDITIONS,
+        default=CONDITIONS[0],
+        help="Table 5: how the person enters (default %(default)s)",
     )
-    parser.add_argument("--noise", type=float, default=0.01, help="landmark noise on the conditions, cm")
-    parser.add_argument(
-        "--noise-bias", type=float, default=0.5, help="below 1 trains the noisy steps more, where speech decides"
+    add("--identity-weight", type=float, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
+    add("--velocity-weight", type=float, default=1.0, help="of the loss (default %(default)s)")
+    add("--speech-dropout", type=float, default=0.1, help="share of clips without speech (default %(default)s)")
+    add(
+        "--upper-dropout",
+        type=float,
+        default=0.5,
+        help="share of clips with another moment's upper face (default %(default)s)",
     )
-    parser.add_argument("--versions", type=int, default=len(VERSIONS), help="augmented versions of each clip's speech")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--validate-every", type=int, default=1000)
+    add(
+        "--feature-noise",
+        type=float,
+        default=0.3,
+        help="noise on speech features, which are of unit size (default %(default)s)",
+    )
+    add("--noise", type=float, default=0.01, help="landmark noise on the conditions, cm (default %(default)s)")
+    add(
+        "--noise-bias",
+        type=float,
+        default=0.5,
+        help="below 1 trains the noisy steps more, where speech decides (default %(default)s)",
+    )
+    add(
+        "--versions",
+        type=int,
+        default=len(VERSIONS),
+        help="augmented versions of each clip's speech (default %(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the layers in training (default %(default)s)",
+    )
+    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
 
 
 def point_weights() -> Tensor:
@@ -122,9 +153,9 @@ class MotionLoss:
     ) -> None:
         self.model, self.extractor, self.args = model, extractor.requires_grad_(False), args
         self.person = person or extractor  # what the denoiser is told about the person
-        self.alphas = cosine_alphas()
-        scale = (model.from_channels.square() @ point_weights()).sum()
-        self.weight = point_weights() / scale
+        self.device = model.lower_mean.device
+        self.alphas, weight = cosine_alphas().to(self.device), point_weights().to(self.device)
+        self.weight = weight / (model.from_channels.square() @ weight).sum()
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         args, model = self.args, self.model
@@ -132,13 +163,13 @@ class MotionLoss:
         rest = batch.rest + args.noise * torch.randn_like(batch.rest)
         reference = batch.rest[:, :, lower].mean(1)
         clean = model.encode(batch.landmarks[:, :, lower], reference)
-        step = (len(self.alphas) * torch.rand(len(clean)).pow(args.noise_bias)).long()
+        step = (len(self.alphas) * torch.rand(len(clean), device=self.device).pow(args.noise_bias)).long()
         alpha = self.alphas[step][:, None, None]
         noisy = add_noise(clean, torch.randn_like(clean), alpha)
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=args.precision == "bfloat16"):
             heard = batch.features + args.feature_noise * torch.randn_like(batch.features)
             speech = model.speech_encoder(heard)
-            speech = speech * (torch.rand(len(clean), 1, 1) >= args.speech_dropout)
+            speech = speech * (torch.rand(len(clean), 1, 1, device=self.device) >= args.speech_dropout)
             given = self.upper_condition(batch.landmarks[:, :, upper], batch.upper_mean)
             found = model.denoiser(noisy, given, step, speech, self.person(rest))
         found = found.float()
@@ -159,7 +190,7 @@ class MotionLoss:
         In use the upper face belongs to other words: a model that trusted it would repeat the old mouth.
         """
         given = self.model.encode_upper(upper + self.args.noise * torch.randn_like(upper), mean)
-        foreign = torch.rand(len(given), 1, 1) < self.args.upper_dropout
+        foreign = torch.rand(len(given), 1, 1, device=self.device) < self.args.upper_dropout
         return torch.where(foreign, given.roll(1, 0), given)
 
     def identity_loss(self, found: Tensor, batch: Batch, reference: Tensor, alpha: Tensor) -> Tensor:
@@ -196,21 +227,23 @@ def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[li
 def train_on(
     takes: list[Take], val: list[Take], args: Namespace, needs: Needs, extractor: IdentityExtractor
 ) -> MotionModel:
-    """Train on `takes`, validate on `val`; returns the averaged model."""
+    """Train on `takes`, validate on `val`; returns the averaged model, on `args.device`, where `extractor` goes too."""
+    device = pick_device(args.device)
     seed_everything(args.seed)
-    extractor, params = extractor.eval(), replace(PRESETS[args.preset], condition=args.condition)
+    extractor, params = extractor.eval().to(device), replace(PRESETS[args.preset], condition=args.condition)
     person = person_of(args, extractor)
     if person is not extractor:
         params = replace(params, identity_dim=person.dim)
-    model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval()
-    fit_coordinates(model, takes)
+    model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval().to(device)
+    fit_coordinates(model, takes)  # in double precision, which not every device knows
+    model = model.to(device)
     loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
     start = run.resume(model, optimizer, ema)
     for step in run.steps(start, args.steps):
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 100, args.steps, 0.02))
-        losses = loss_of(sampler.draw(step_rng(args.seed, step)))
+        losses = loss_of(sampler.draw(step_rng(args.seed, step)).to(device))
         optimizer.zero_grad()
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -229,7 +262,8 @@ def train_on(
 
 def main(args: Namespace) -> None:
     """Train with the named speech encoder and identity extractor, and save."""
-    speech, extractor = load_speech_encoder(args.speech_encoder), load_identity(args.identity)
+    device = pick_device(args.device)
+    speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
     args.cache = str(Path(args.cache) / speech.sha256[:12])
     model = train(args, speech, needs, extractor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,9 @@ class Batch:
     upper_mean: Tensor  # (b, 103, 2)
     features: Tensor  # (b, 2 t, d)
     rest: Tensor  # (b, r, 478, 2)
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Sampler:

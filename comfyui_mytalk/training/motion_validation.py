@@ -51,7 +51,7 @@ def generate_take(
     features = take.features.float() if features is None else features
     upper = take.landmarks[:, landmark_set("prefix")] if upper is None else upper
     with torch.inference_mode():
-        tokens = person(rest)
+        tokens = person(rest.to(person.mean))
     lower = generate_motion(model, features, upper, tokens, rest[:, landmark_set("generated")], options)
     return full_face(take, lower)
 
@@ -118,8 +118,9 @@ def validate(
 @torch.no_grad()
 def same_person(extractor: IdentityExtractor, made: Tensor, take: Take) -> float:
     """Mean cosine between the embeddings of the generated frames `(t, 478, 2)` and of the resting ones."""
-    reference = torch.nn.functional.normalize(extractor(take.landmarks[take.rest]).mean(0), dim=-1)
-    return (extractor(made) @ reference).mean().item()
+    rest = take.landmarks[take.rest].to(extractor.mean)
+    reference = torch.nn.functional.normalize(extractor(rest).mean(0), dim=-1)
+    return (extractor(made.to(rest)) @ reference).mean().item()
 
 
 def save_sheet(path: Path, model: MotionModel, person: nn.Module, takes: list[Take], steps: int = 10) -> None:

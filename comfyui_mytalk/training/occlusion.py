@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, load_occlusion, occlusion_config
 from ..checkpoints import save_checkpoint
+from ..devices import pick_device
 from ..errors import InputError
 from .clips import PreparedClip, read_clips
 from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, warmup_cosine
@@ -31,15 +32,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train occlusion`."""
     add_run_arguments(parser, "runs/occlusion", 5000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
-    parser.add_argument("--preset", choices=sorted(OCCLUSION_PRESETS), default="small")
-    parser.add_argument("--start", help="weights to start from (name or path)")
-    parser.add_argument("--save", default="runs/occlusion/occlusion_small.safetensors", help="where the weights go")
-    parser.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="patterns: clips with real hands")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0, help="processes that draw samples")
-    parser.add_argument("--validate-every", type=int, default=1000)
+    add = parser.add_argument
+    add(
+        "--preset", choices=sorted(OCCLUSION_PRESETS), default="small", help="size of the network (default %(default)s)"
+    )
+    add("--start", help="weights to start from, name or path (default: none, from the beginning)")
+    save = "runs/occlusion/occlusion_small.safetensors"
+    add("--save", default=save, help="where the weights go (default %(default)s)")
+    add(
+        "--skip",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="patterns of names of clips to leave out, such as those with real hands (default: none)",
+    )
+    add("--batch", type=int, default=16, help="pictures in a batch (default %(default)s)")
+    add("--rate", type=float, default=2e-3, help="peak learning rate (default %(default)s)")
+    add("--workers", type=int, default=0, help="processes that draw samples, 0 for none (default %(default)s)")
+    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
 
 
 def occlusion_loss(logits: Tensor, sample: OcclusionSample) -> Tensor:
@@ -71,10 +81,11 @@ def validate(net: OcclusionNet, batches: list[OcclusionSample]) -> dict[str, flo
 
 def main(args: Namespace) -> None:
     """Train, validate, save."""
+    device = pick_device(args.device)
     seed_everything(args.seed)
     params = OCCLUSION_PRESETS[args.preset]
     train, val = (_without(read_clips(args.data, split), args.skip) for split in ("train", "val"))
-    net, averaged = OcclusionNet(params).to(args.device), OcclusionNet(params)
+    net, averaged = OcclusionNet(params).to(device), OcclusionNet(params)
     if args.start:
         start_from(net, args.start)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
@@ -84,7 +95,7 @@ def main(args: Namespace) -> None:
     batches = OcclusionBatches(train, params.size, args.batch, args.seed, start, args.steps)
     loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers))
     for step in run.steps(start, args.steps):
-        sample = OcclusionSample(*(tensor.to(args.device) for tensor in vars(next(loader)).values()))
+        sample = OcclusionSample(*(tensor.to(device) for tensor in vars(next(loader)).values()))
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
         loss = occlusion_loss(net.train()(sample.crops, sample.marks), sample)
         optimizer.zero_grad()

@@ -72,9 +72,11 @@ def prepare_folder(
     `av_offset_ms`, …; a folder's own `index.json` is used by itself. Without one the identity is the name of the
     video's subfolder, else of the file, and `val_share` of the identities become the validation split.
     Clips that are in `out` already are skipped, so an interrupted run is simply started again; a bad video is
-    logged and reported and does not stop the rest. Raises InputError when there is no video at all.
+    logged and reported and does not stop the rest. Raises InputError, before any work, when there is no video at all,
+    when two videos would become one file, or when `index` cannot be read or does not go with a list of videos.
     """
     sources = with_splits(find_sources(videos, index), val_share)
+    check_names(sources)
     out, report = Path(out), PrepareReport()
     out.mkdir(parents=True, exist_ok=True)
     for done, source in enumerate(sources):
@@ -97,18 +99,41 @@ def prepare_folder(
 def find_sources(videos: str | Path | Iterable[str | Path], index: str | Path | None) -> list[Source]:
     """The videos to prepare in name order; those of a folder with an index are the ones it lists."""
     if not isinstance(videos, str | Path):
+        if index is not None:
+            raise InputError(f"got the index {index} and a list of videos, expected one folder: its files are in there")
         return [Source(Path(path), Path(path).name, {"identity": Path(path).stem}) for path in videos]
     folder = Path(videos)
-    index = Path(index) if index is not None else folder / "index.json"
-    if index.is_file():
-        rows = json.loads(index.read_text(encoding="utf-8"))
-        sources = [Source(folder / row["file"], row["file"], row) for row in rows]
+    own = folder / "index.json"
+    if index is not None or own.is_file():
+        sources = read_index(folder, Path(index or own))
     else:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
         sources = [Source(path, path.relative_to(folder).as_posix(), {}) for path in paths]
     if not sources:
         raise InputError(f"no video in {folder}: expected files such as person/clip.mp4 ({', '.join(VIDEOS)})")
     return [Source(source.path, source.clip, {"identity": identity_of(source), **source.row}) for source in sources]
+
+
+def read_index(folder: Path, index: Path) -> list[Source]:
+    """The videos of `folder` that an index lists; raises InputError when there is no such file, or it is no index."""
+    try:
+        rows = json.loads(index.read_text(encoding="utf-8"))
+        return [Source(folder / row["file"], row["file"], row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot read the index {index}: expected a JSON list of rows with a `file` ({error!r})"
+        ) from error
+
+
+def check_names(sources: list[Source]) -> None:
+    """Raise InputError when two videos would become one prepared file: the second would pass for done."""
+    taken: dict[str, Source] = {}
+    for source in sources:
+        other = taken.setdefault(source.file, source)
+        if other is not source:
+            raise InputError(
+                f"{other.path} and {source.path} would both become {source.file}; rename one, or leave it out"
+            )
 
 
 def identity_of(source: Source) -> str:

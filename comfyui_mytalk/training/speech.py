@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import save_checkpoint
+from ..devices import pick_device
 from ..speech.features import OWN_WINDOW, SpeechFeatures
 from ..speech.mel import MelEncoder
 from .clips import read_clips
@@ -73,7 +76,7 @@ IMPORTANCE = torch.tensor([0.25, 0.15, 0.1, 0.07, 0.05, 0.04, 0.02, 0.02, 0.3]) 
 
 def training_loss(model: SpeechTrainee, batch: tuple[Tensor, ...], options: SpeechTraining) -> dict[str, Tensor]:
     mel, phones, mouth, known = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(mel.device.type, torch.bfloat16):
         predicted, motion = model(mel)
     losses = {"phones": F.cross_entropy(predicted.float().flatten(0, 1), phones.flatten(), ignore_index=IGNORED)}
     losses["mouth"] = mouth_loss(motion.float(), mouth, known) if known.any() else losses["phones"].new_zeros(())
@@ -89,7 +92,8 @@ def phone_accuracy(model: SpeechTrainee, shards: list[SyntheticSpeech], count: i
     features = SpeechFeatures(model.encoder, "trainee", "", **OWN_WINDOW)
     for shard, index in utterances[:: max(len(utterances) // count, 1)]:
         audio, labels = shard.utterance(index)
-        predicted = model.phones(features(torch.from_numpy(audio)))[: len(labels)].argmax(1).numpy()
+        heard = features(torch.from_numpy(audio)).to(model.phones.weight)
+        predicted = model.phones(heard)[: len(labels)].argmax(1).cpu().numpy()
         right, total = right + int((predicted == labels).sum()), total + len(labels)
     return right / max(total, 1)
 
@@ -99,7 +103,7 @@ def opening_correlation(model: SpeechTrainee, clips: list[MouthClip]) -> dict[st
     """Mean over each corpus' clips of the correlation of predicted and true opening, no lag; and `mean` of corpora."""
     features, result = SpeechFeatures(model.encoder, "trainee", "", **OWN_WINDOW), defaultdict(list)
     for clip in clips:
-        predicted = model.mouth(features(clip.clip.speech))[:, -1].numpy()
+        predicted = model.mouth(features(clip.clip.speech).to(model.mouth.weight))[:, -1].cpu().numpy()
         track = np.interp(clip.times, (np.arange(len(predicted)) + 0.5) / 50, predicted)
         result[clip.clip.corpus].append(float(np.corrcoef(track, clip.opening)[0, 1]))
     figures = {corpus: float(np.nanmean(values)) for corpus, values in sorted(result.items())}
@@ -116,6 +120,17 @@ def validate(model: SpeechTrainee, ema: Ema, real: list[MouthClip], shards: dict
     averaged = averaged_copy(model, ema)
     figures = {f"accuracy_{name}": phone_accuracy(averaged, shard) for name, shard in shards.items()}
     return figures | {f"opening_{name}": value for name, value in opening_correlation(averaged, real).items()}
+
+
+def score_of(figures: dict[str, Any]) -> float:
+    """What decides between the weights of two checks: figures of `validate`, numbers or as a log holds them."""
+    return float(figures["accuracy_voices"]) + float(figures["opening_mean"])
+
+
+def best_score(rows: list[dict[str, Any]]) -> float:
+    """The best score among the rows of a run's log, most of which hold no check; minus infinity without one."""
+    scores = (score_of(row) for row in rows if row.get("accuracy_voices"))
+    return max((score for score in scores if not math.isnan(score)), default=-math.inf)
 
 
 def export(path: str | Path, encoder: MelEncoder, info: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
@@ -141,9 +156,11 @@ def train_speech(
     command: str = "",
     offsets: dict[str, float] | None = None,
     phones: dict[str, list[int]] | None = None,
+    device: str | torch.device = "cpu",
 ) -> None:
     """Train (or go on with) a run; the best averaged weights on validation are written to `output`.
 
+    A resumed run goes by what its log says of earlier checks: worse weights do not take the place of better ones.
     `offsets` (seconds by clip name, added to the face's times) mend clips out of sync; default what the metadata says.
     `phones`: classes at 50 Hz of real clips by name, where a recogniser has labelled them.
 
@@ -156,26 +173,27 @@ def train_speech(
     offsets = known_offsets(train) if offsets is None else offsets
     batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
     real, shards = mouth_clips(val, space), {name: read_shards(synthetic, name) for name in ("voices", "languages")}
-    model = SpeechTrainee()
+    model = SpeechTrainee().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    ema, best = Ema(model, 0.998), -1.0
+    ema = Ema(model, 0.998)
+    start = done = run.resume(model, optimizer, ema)
+    best = best_score(run.rows) if output is not None and Path(output).is_file() else -math.inf
 
     def check(done: int) -> None:
         nonlocal best
         figures = validate(model, ema, real, shards)
         run.log(done - 1, **figures)
-        run.save(done, model, optimizer, ema)
-        score = figures["accuracy_voices"] + figures["opening_mean"]
-        if output is not None and score > best:
-            best = score
+        if output is not None and score_of(figures) > best:
+            best = score_of(figures)
             info = {name: f"{value:.3f}" for name, value in figures.items()} | {"steps": str(done), "command": command}
             export(output, averaged_copy(model, ema).encoder, info)
+        run.save(done, model, optimizer, ema)  # last: what a stop before it left undone is done again
 
-    start = done = run.resume(model, optimizer, ema)
     for step in run.steps(start, steps):
         rate = min((step + 1) / options.warmup, 1.0) * anneal(run.progress(step, steps), 0.02)
         set_learning_rate(optimizer, options.rate * rate)
-        losses = training_loss(model.train(), batches.draw(step_rng(seed, step)), options)
+        batch = tuple(tensor.to(device) for tensor in batches.draw(step_rng(seed, step)))
+        losses = training_loss(model.train(), batch, options)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -195,13 +213,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser, "runs/speech", 3000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     parser.add_argument("--synthetic", required=True, help="folder of shards from scripts/synthesise_speech.py")
-    parser.add_argument("--offsets", help="JSON of seconds by clip name: how much the speech comes late")
-    parser.add_argument("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py")
-    parser.add_argument("--save", default="runs/speech/speech_own.safetensors", help="where the weights go")
+    add = parser.add_argument
+    add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
+    add("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py (default: none known)")
+    add("--save", default="runs/speech/speech_own.safetensors", help="where the weights go (default %(default)s)")
 
 
 def main(args: Namespace) -> None:
     offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
     phones = json.loads(Path(args.phones).read_text()) if args.phones else None
-    run, command = Run(args.run, args.minutes), f"train speech --steps {args.steps} --seed {args.seed}"
-    train_speech(args.data, args.synthetic, run, args.steps, args.seed, None, args.save, command, offsets, phones)
+    device, command = pick_device(args.device), f"train speech --steps {args.steps} --seed {args.seed}"
+    data, run = (args.data, args.synthetic), Run(args.run, args.minutes)
+    train_speech(*data, run, args.steps, args.seed, None, args.save, command, offsets, phones, device)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
 from ..speech.features import HOP, MARGIN, normalise_loudness
 from ..speech.mel import MelParams, MelPower
@@ -22,7 +23,6 @@ from .synthetic_speech import SyntheticSpeech
 COMPONENTS = 8
 IGNORED = -100
 MIN_FEATURES = 30
-LIP_TOP, LIP_BOTTOM = 13, 14
 POWER = MelPower(MelParams.bands)
 
 
@@ -73,16 +73,12 @@ def mouth_motion(clip: PreparedClip) -> np.ndarray:
     return points - points.mean(0)
 
 
-def mouth_opening(clip: PreparedClip) -> np.ndarray:
-    """Distance of the inner lips `(f,)`, centimetres."""
-    return (clip.canonical[:, LIP_TOP, :2] - clip.canonical[:, LIP_BOTTOM, :2]).norm(dim=-1).numpy()
-
-
 def mouth_space(clips: list[PreparedClip]) -> MouthSpace:
     motion = np.concatenate([mouth_motion(clip) for clip in clips])
     basis = np.linalg.eigh(motion.T @ motion)[1][:, ::-1][:, :COMPONENTS]
     basis = basis * np.sign(basis.sum(0))  # so that a resumed run has the same signs
-    opening = np.concatenate([mouth_opening(clip) - mouth_opening(clip).mean() for clip in clips])
+    openings = [mouth_opening(clip.canonical).numpy() for clip in clips]
+    opening = np.concatenate([series - series.mean() for series in openings])
     return MouthSpace(basis, np.concatenate([(motion @ basis).std(0), [opening.std()]]))
 
 
@@ -111,7 +107,10 @@ def mouth_clips(
     """
     result = []
     for clip in clips:
-        opening, times = mouth_opening(clip), clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0)
+        opening, times = (
+            mouth_opening(clip.canonical).numpy(),
+            clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0),
+        )
         mouth = space.project(mouth_motion(clip), opening)
         keep, speech = clip.found.numpy(), clip.speech
         if keep.sum() > 8 and len(speech) > MIN_FEATURES * HOP:

@@ -137,14 +137,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train sync-judge`."""
     add_run_arguments(parser, "runs/sync_judge", 4000)
     parser.add_argument("--data", required=True, help="folder of prepared clips")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
-    parser.add_argument("--save", default="runs/sync_judge/sync_judge_small.safetensors", help="where the weights go")
-    parser.add_argument("--batch", type=int, default=32, help=f"sequences of {LENGTH} frames (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--offsets", help="JSON {clip: frames by which its picture is late}: moved before training")
-    parser.add_argument("--cache", type=Path, help="folder where mouth pictures are kept for the next run")
-    parser.add_argument("--validate-every", type=int, default=250)
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps (default %(default)s)")
+    add = parser.add_argument
+    add("--preset", choices=sorted(PRESETS), default="small", help="size of the network (default %(default)s)")
+    save = "runs/sync_judge/sync_judge_small.safetensors"
+    add("--save", default=save, help="where the weights go (default %(default)s)")
+    add("--batch", type=int, default=32, help=f"sequences of {LENGTH} frames (default %(default)s)")
+    add("--rate", type=float, default=2e-3, help="peak learning rate (default %(default)s)")
+    add(
+        "--offsets",
+        help="JSON {clip: frames by which its picture is late}: moved before training (default: late clips left out)",
+    )
+    add("--cache", type=Path, help="folder where mouth pictures are kept for the next run (default: not kept)")
+    add("--validate-every", type=int, default=250, help="steps from one validation to the next (default %(default)s)")
 
 
 def main(args: Namespace) -> None:

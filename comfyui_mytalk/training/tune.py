@@ -33,7 +33,7 @@ from .appearance_data import (
     draw_raw,
     make_sample,
 )
-from .appearance_losses import painted, tuning_loss
+from .appearance_losses import painted, painted_where, tuning_loss
 from .loop import Ema, anneal, set_learning_rate, step_rng
 
 Progress = Callable[[int, int], None]
@@ -123,7 +123,9 @@ def tune_appearance(
                 picture, _ = tuned.generate(*sample.inputs)
                 with torch.no_grad():
                     before, _ = plain.generate(*sample.inputs)
-            loss = tuning_loss(painted(picture.float(), sample), painted(before.float(), sample), sample)
+            where = painted_where(sample)
+            pictures = (painted(made.float(), sample, where) for made in (picture, before))
+            loss = tuning_loss(*pictures, sample)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)

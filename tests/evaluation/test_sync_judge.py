@@ -9,6 +9,7 @@ import torch
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.sync_judge import PRESETS, SyncJudge, load_sync_judge, mouth_pictures
 from comfyui_mytalk.training import sync_judge as trainer
+from tests.support.pretended_device import DEVICE, PretendedDevice
 from tests.synthetic_clips import opening_curve, voice, write_clips
 
 FRAMES = 75
@@ -60,6 +61,26 @@ def test_any_frame_rate_loudness_and_number_type_give_the_same_answer(judge):
     assert judge.score(crops.repeat_interleave(2, 0), 50.0, speech) == score
     assert judge.score(crops.float() / 255, 25.0, speech).distance == pytest.approx(score.distance, abs=1e-4)
     assert judge.score(crops, 25.0, 0.1 * speech).distance == pytest.approx(score.distance, abs=1e-4)
+
+
+def test_a_judge_on_a_device_says_the_same(trained, judge):
+    crops, speech, seen = talking_crops(seed=7), voice(FRAMES / 25, seed=7), torch.arange(FRAMES) > 9
+    with PretendedDevice() as device:
+        there = load_sync_judge(trained / "sync_judge_tiny.safetensors", DEVICE)
+        score = there.score(crops, 25.0, speech, seen)
+    here = judge.score(crops, 25.0, speech, seen)
+    assert score.offset_frames == here.offset_frames and score.distance == pytest.approx(here.distance, abs=1e-4)
+    assert device.runs > 0
+
+
+def test_validation_of_a_judge_on_a_device(trained):
+    from comfyui_mytalk.training.clips import read_clips
+    from comfyui_mytalk.training.sync_judge_data import load_clips
+
+    clips = load_clips(read_clips(trained / "clips", "val"))
+    with PretendedDevice():
+        figures = trainer.validate(load_sync_judge(trained / "sync_judge_tiny.safetensors", DEVICE), clips)
+    assert figures.keys() == trainer.validate(load_sync_judge(trained / "sync_judge_tiny.safetensors"), clips).keys()
 
 
 def test_a_mouth_that_stands_still_earns_less_confidence(judge):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from comfyui_mytalk.evaluation.sync_score import even_times, frames_at_25, score_embeddings
+from tests.support.pretended_device import DEVICE, PretendedDevice
 
 WINDOWS = 60
 
@@ -43,6 +44,15 @@ def test_windows_that_are_not_usable_do_not_count():
     spoilt[:20] = 1e3
     score = score_embeddings(spoilt, heard, usable)
     assert score == score_embeddings(seen, heard, usable) and score.offset_frames == 5
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_embeddings_on_a_device_meet_flags_on_the_cpu(padded):
+    """A judge embeds on its device; which windows count is told by landmarks, which stay on the CPU."""
+    (seen, heard), usable = embeddings(5), torch.arange(WINDOWS) > 9
+    with PretendedDevice():
+        score = score_embeddings(seen.to(DEVICE), heard.to(DEVICE), usable, padded)
+    assert score == score_embeddings(seen, heard, usable, padded)
 
 
 @pytest.mark.parametrize("count", [0, 1, 22])

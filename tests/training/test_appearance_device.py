@@ -15,7 +15,13 @@ import torch
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.training.appearance import design
 from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, SampleStream, choose
-from comfyui_mytalk.training.appearance_device import ChoiceStream, DevicePictures, device_samples, prefetched
+from comfyui_mytalk.training.appearance_device import (
+    ChoiceStream,
+    DevicePictures,
+    device_samples,
+    first_rows,
+    prefetched,
+)
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.loop import step_rng
 from tests.synthetic_clips import write_clips
@@ -68,6 +74,10 @@ def test_batches_have_what_training_wants(data: Path) -> None:
     assert sample.target.shape == sample.inputs.masked.shape == (2, 3, 64, 64)
     assert np.isfinite([float(tensor.mean()) for tensor in sample.tensors()]).all()
     assert sample.mouth.amax() == 1 and sample.mask.amax() == 1
+
+
+def test_clips_lie_one_after_the_other() -> None:
+    assert first_rows(["abc", "d", "ef"]) == [0, 3, 4]
 
 
 def test_samples_made_ahead_come_in_order_and_bring_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +8,13 @@ from safetensors.torch import save_file
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.speech.features import load_speech_encoder
+from comfyui_mytalk.training import speech
 from comfyui_mytalk.training.augment_speech import augment, log_mel, stretch, warp_bands
 from comfyui_mytalk.training.loop import Run
-from comfyui_mytalk.training.speech import mouth_loss, train_speech
+from comfyui_mytalk.training.speech import best_score, mouth_loss, train_speech
 from comfyui_mytalk.training.speech_data import SpeechBatches, SpeechTraining, mel_of
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, phone_classes, read_shards, write_shard
+from tests.support.pretended_device import DEVICE, PretendedDevice
 
 BILABIAL, OPEN = CLASS_NAMES.index("bilabial"), CLASS_NAMES.index("open")
 
@@ -112,7 +116,9 @@ def test_the_mouth_loss_ignores_the_mean_and_unknown_frames():
     assert mouth_loss(-target, target, known) > 0.5
 
 
-def test_a_short_training_writes_a_checkpoint_that_loads(tmp_path):
+@pytest.fixture
+def material(tmp_path):
+    """Folders of prepared clips and of shards."""
     for split in ("train", "val"):
         write_clip(tmp_path / f"{split}__made.safetensors", split)
     for split in ("train", "voices", "languages"):
@@ -122,8 +128,47 @@ def test_a_short_training_writes_a_checkpoint_that_loads(tmp_path):
         folder.mkdir()
         for file in list(tmp_path.glob(pattern)):
             file.rename(folder / file.name)
-    options = SpeechTraining(real_per_batch=1, synthetic_per_batch=1, length=32)
-    train_speech(prepared, shards, Run(tmp_path / "run"), 3, options=options, output=tmp_path / "mine.safetensors")
+    return prepared, shards
+
+
+SHORT = SpeechTraining(real_per_batch=1, synthetic_per_batch=1, length=32)
+
+
+def test_a_short_training_writes_a_checkpoint_that_loads(material, tmp_path):
+    train_speech(*material, Run(tmp_path / "run"), 3, options=SHORT, output=tmp_path / "mine.safetensors")
     encoder = load_speech_encoder(tmp_path / "mine.safetensors")
     assert encoder(torch.randn(16000)).shape == (50, 256) and encoder.name == "mine"
     assert "opening_made" in (tmp_path / "run/log.csv").read_text()
+
+
+def test_a_resumed_run_keeps_better_weights_than_it_finds(material, tmp_path, monkeypatch):
+    output, steps = tmp_path / "mine.safetensors", iter(range(1, 9))
+
+    def go_on(*scores):
+        """The weights after so many further checks with these scores."""
+        found = iter(scores)
+        monkeypatch.setattr(speech, "validate", lambda *_: {"accuracy_voices": 0.5, "opening_mean": next(found)})
+        for _ in scores:
+            train_speech(*material, Run(tmp_path / "run"), next(steps), options=SHORT, output=output)
+        return output.read_bytes()
+
+    best = go_on(0.2, 0.4)
+    assert go_on(0.1) == best and go_on(float("nan"), 0.3) == best
+    assert go_on(0.41) != best
+    output.unlink()
+    assert go_on(0.1), "what is not there any more is no better"
+
+
+def test_the_best_of_a_log_is_that_of_its_checks():
+    rows = [{"loss": "3.1", "accuracy_voices": ""}, {"accuracy_voices": "0.5", "opening_mean": "0.25"}, {"loss": "1"}]
+    assert best_score(rows) == 0.75 and best_score(rows[:1]) == -float("inf")
+    assert best_score([*rows, {"accuracy_voices": "0.9", "opening_mean": "nan"}]) == 0.75
+
+
+def test_it_trains_on_a_device(material, tmp_path, monkeypatch):
+    kinds = []
+    monkeypatch.setattr(torch, "autocast", lambda kind, *_, **__: kinds.append(kind) or nullcontext())  # it has none
+    with PretendedDevice() as device:
+        train_speech(*material, Run(tmp_path), 1, options=SHORT, output=tmp_path / "x.safetensors", device=DEVICE)
+    assert device.runs > 100 and kinds == ["pretended"]
+    assert load_speech_encoder(tmp_path / "x.safetensors")(torch.randn(16000)).isfinite().all()

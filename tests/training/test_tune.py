@@ -14,6 +14,7 @@ from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning, tuned_copy
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.training import appearance_losses
 from comfyui_mytalk.training.appearance_data import GAP, ClipView
 from comfyui_mytalk.training.appearance_losses import reconstruction_loss, tuning_loss
 from comfyui_mytalk.training.clips import read_clips
@@ -73,6 +74,15 @@ def test_tuning_does_not_soften(view, model):
     assert tuning_loss(before, before, sample) < 0.5 * tuning_loss(blurred, before, sample)
     brighter = before + 0.1
     assert tuning_loss(before, before, sample) < tuning_loss(brighter, before, sample), "colours are learnt"
+
+
+def test_what_is_painted_is_found_once_in_a_step(view, model, monkeypatch):
+    """For the tuned and for the untuned picture: it is the same for both."""
+    found = []
+    dilate = appearance_losses.dilate
+    monkeypatch.setattr(appearance_losses, "dilate", lambda *mask: found.append(mask) or dilate(*mask))
+    tune_appearance(model, view, TuneOptions(steps=2))
+    assert len(found) == 2
 
 
 def test_only_what_changed_is_kept(model, tuning):

@@ -1,0 +1,37 @@
+"""scripts/label_phones.py where the recogniser that only it needs is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "label_phones.py"
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """The script as a program that finds no pocketsphinx."""
+    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('none here')")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        started = (
+            f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {['label_phones', *arguments]!r}"
+        )
+        code = f"{started}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    return run
+
+
+def test_help_needs_no_recogniser(run) -> None:
+    done = run("--help")
+    assert done.returncode == 0 and "folder of prepared clips" in done.stdout and not done.stderr
+
+
+def test_what_is_missing_is_one_line_with_its_remedy(run, tmp_path: Path) -> None:
+    done = run(str(tmp_path), "-o", str(tmp_path / "phones.json"))
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("pip install pocketsphinx")
+    assert "Traceback" not in done.stderr and not (tmp_path / "phones.json").exists()

@@ -1,0 +1,91 @@
+"""What `train MODEL --help` says, and that a training runs where it is told to."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from comfyui_mytalk.cli import TRAINERS
+from comfyui_mytalk.motion import params
+from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
+from comfyui_mytalk.motion.model import Needs
+from comfyui_mytalk.motion.params import IdentityParams
+from comfyui_mytalk.training import appearance, identity, motion, occlusion
+from tests.motion.test_training import TINY, loudness
+from tests.support.pretended_device import DEVICE, PretendedDevice
+from tests.synthetic_clips import write_clips
+from tests.training.test_appearance import TINY as TINY_APPEARANCE
+
+
+def parser_of(trainer: str) -> ArgumentParser:
+    parser = ArgumentParser()
+    import_module(f"comfyui_mytalk.training.{trainer.replace('-', '_')}").add_arguments(parser)
+    return parser
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("prepared"), identities=2, takes=1, frames=40)
+
+
+def arguments(trainer: str, data: Path, run: Path, *options: str) -> Namespace:
+    fixed = ("--data", str(data), "--run", str(run), "--save", str(run / "weights.safetensors"), "--steps", "2")
+    return parser_of(trainer).parse_args([*fixed, "--device", DEVICE, *options])
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_option_says_what_it_does_and_its_default(trainer: str) -> None:
+    for action in parser_of(trainer)._actions:
+        if action.dest != "help":
+            assert action.help, f"{action.option_strings} says nothing"
+            assert action.required or "default" in action.help, f"{action.option_strings} has which default?"
+    parser_of(trainer).format_help()
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_trainer_chooses_its_device_by_itself_or_is_told(trainer: str) -> None:
+    parser = parser_of(trainer)
+    assert parser.get_default("device") == "auto"
+
+
+def test_motion_says_where_new_identity_weights_are() -> None:
+    (written,) = (action.default for action in parser_of("identity")._actions if action.dest == "save")
+    (said,) = (action.help for action in parser_of("motion")._actions if action.dest == "identity")
+    assert written in said and "the one that ships, unless" in said
+
+
+def test_identity_trains_on_a_device(data: Path, tmp_path: Path) -> None:
+    with PretendedDevice() as device:
+        identity.main(arguments("identity", data, tmp_path, "--batch", "16", "--validate-every", "1"))
+    assert device.runs > 100
+    assert torch.isfinite(load_identity(str(tmp_path / "weights.safetensors")).mean).all()
+
+
+def test_motion_trains_on_a_device(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(params.PRESETS, "small", TINY)
+    args = arguments(
+        "motion", data, tmp_path, "--cache", str(tmp_path), "--tokens", "50", "--validate-every", "2", "--versions", "1"
+    )
+    kinds = []
+    monkeypatch.setattr(torch, "autocast", lambda kind, *_, **__: kinds.append(kind) or nullcontext())  # it has none
+    with PretendedDevice() as device:
+        model = motion.train(args, loudness, Needs(), IdentityExtractor(IdentityParams(width=8, layers=1, dim=4)))
+    assert device.runs > 100 and kinds == 2 * ["pretended"] and model.lower_mean.device == torch.device(DEVICE)
+    assert (tmp_path / "sheet_000002.png").is_file()
+
+
+def test_appearance_and_occlusion_ask_for_their_device(
+    monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
+) -> None:
+    """Of `pick_device`, as all do: torch itself knows no auto."""
+    asked = []
+    for trainer in (appearance, occlusion):
+        monkeypatch.setattr(trainer, "pick_device", lambda name: asked.append(name) or torch.device("cpu"))
+    occlusion.main(arguments("occlusion", data, tmp_path / "occlusion", "--steps", "0", "--batch", "2"))
+    appearance.Trainer(TINY_APPEARANCE, arguments("appearance", data, tmp_path / "appearance"))
+    assert asked == [DEVICE, DEVICE]

@@ -12,7 +12,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +28,16 @@ USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 # Those of video.timing and video.writer, here without their imports.
 LENGTH_MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
+MOST_SEED = 2**63 - 1
+FACE_HELP = (
+    "largest, an index (people in order of appearance, those who are there together from left to right), or a place "
+    "x,y (default %(default)s)"
+)
+# Options of `sync` that may name a file to read.
+SYNC_READS = (
+    *("video", "speech", "reference_video", "style_video", "keep_mask", "tuned"),
+    *("speech_encoder", "identity", "motion", "appearance", "occlusion"),
+)
 TRAINERS = {
     "speech": "a speech encoder from synthetic speech and clips, in place of the one that ships",
     "identity": "the identity extractor",
@@ -39,7 +49,7 @@ TRAINERS = {
 EXAMPLES = f"""\
 examples:
   {PROGRAM} sync actor.mp4 speech.wav -o out.mp4
-  {PROGRAM} sync actor.mp4 other_film.mp4 -o out.mp4 --start 12 --duration 20
+  {PROGRAM} sync actor.mp4 other_film.mp4 -o out.mp4 --speech-start 12 --speech-duration 20
   {PROGRAM} info
 
 every command has its own help: {PROGRAM} sync --help
@@ -60,6 +70,7 @@ examples:
   {PROGRAM} sync actor.mp4 speech.wav -o out.mp4
   {PROGRAM} sync portrait.jpg speech.wav -o out.mp4
   {PROGRAM} sync interview.mp4 speech.wav -o out.mp4 --face 640,360 --length-mode trim
+  {PROGRAM} sync actor.mp4 other_film.mp4 -o out.mp4 --speech-start 12 --speech-duration 20
   {PROGRAM} sync actor.mp4 speech.wav -o out.mp4 --seed 7 --report out.json
 """
 
@@ -135,14 +146,22 @@ def _add_sync(commands: Any) -> None:
     parser.add_argument("video", metavar="VIDEO", type=Path, help="the actor: a video, or a picture")
     parser.add_argument("speech", metavar="SPEECH", type=Path, help="the words: a sound file, or a video with sound")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="video to write: .mp4 .mov .mkv"
+        "-o", "--output", metavar="OUT", type=Path, required=True, help=f"video to write: {' '.join(SUFFIXES)}"
     )
     add = parser.add_argument_group("what to do").add_argument
-    add("--seed", type=int, default=0, metavar="N", help="same seed, same result (default %(default)s)")
+    add(
+        "--seed",
+        type=whole_number(0, MOST_SEED),
+        default=0,
+        metavar="N",
+        help="same seed, same result (default %(default)s)",
+    )
     add("--steps", type=whole_number(1), default=10, metavar="N", help="diffusion steps (default %(default)s)")
-    add("--face", default="largest", help="largest, an index from left to right, or a place x,y (default %(default)s)")
+    add("--face", default="largest", help=FACE_HELP)
     add("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
     add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
+    add("--speech-start", type=seconds, default=0.0, metavar="S", help="begin at this second of SPEECH (default 0)")
+    add("--speech-duration", type=seconds, metavar="S", help="use so many seconds of SPEECH (default: to its end)")
     add("--length-mode", choices=LENGTH_MODES, default="auto", help="see above (default %(default)s)")
     add(
         "--crf",
@@ -191,8 +210,7 @@ def sync(args: argparse.Namespace) -> None:
     check_output(args.output, SUFFIXES)
     if args.report is not None:
         check_output(args.report)
-    if args.output.exists() and any(path.exists() and path.samefile(args.output) for path in (args.video, args.speech)):
-        raise InputError(f"the output {args.output} is the input; choose another name")
+    check_apart({"output": args.output, "report": args.report}, (getattr(args, name) for name in SYNC_READS))
     runner = import_module(".sync", __package__)
     names = runner.SyncOptions.__dataclass_fields__
     options = runner.SyncOptions(**{name: value for name, value in vars(args).items() if name in names})
@@ -290,6 +308,28 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds such as 12.5")
     return value
+
+
+def check_apart(written: dict[str, Path | None], read: Iterable[str | Path | None]) -> None:
+    """Raise InputError when a file that is to be `written`, by its name in the message, is one that is `read`.
+
+    Also when two that are written are one.
+    """
+    taken = [("input", Path(path)) for path in read if path is not None]
+    for name, path in written.items():
+        if path is None:
+            continue
+        other = next((f"{kind} {given}" for kind, given in taken if _is_same(given, path)), None)
+        if other is not None:
+            raise InputError(f"the {name} {path} is the {other}; choose another name")
+        taken.append((name, path))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, which may not exist yet."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +27,7 @@ from .devices import pick_device, pick_dtype
 from .frames import FrameSource
 from .geometry import geometry
 from .keep import MaskFile, either, find_occlusion, told_occlusion
-from .landmarks.track import FaceTrack, load_face_landmarker, parse_choice, track_faces
+from .landmarks.track import Choice, FaceTrack, load_face_landmarker, parse_choice, track_faces
 from .landmarks.tracker import FaceLandmarker
 from .motion.edit import MotionEdit, edit_motion
 from .motion.generate import MotionOptions, speak
@@ -38,19 +39,20 @@ from .speech.audio import Audio, fit_audio, read_audio, speech_16k
 from .speech.features import SpeechFeatures, load_speech_encoder
 from .training.tune import TuneOptions, tune_on_clip
 from .video.reader import VideoReader
-from .video.timing import FittedReader, fit_frames
+from .video.timing import FittedReader, Timeline, fit_timeline, last_shown
 from .video.writer import SUFFIXES, VideoWriter
 
 logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None] | None
 StageProgress = Callable[[str, int, int], None]
-STAGES = ("face", "occlusions", "motion", "references", "tune", "picture")
 CHUNK = 8  # frames in flight
 
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """Everything a user may choose. `face`, `length_mode`: see `parse_choice` and `fit_frames`.
+    """Everything a user may choose. `face`, `length_mode`: see `parse_choice` and `fit_timeline`.
 
+    `start`, `duration`, `speech_start`, `speech_duration`: the part of video and speech that is used, seconds.
     `silence_gate`: how far the mouth rests where the speech is silent, 0..1.
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
@@ -65,6 +67,8 @@ class SyncOptions:
     face: str = "largest"
     start: float = 0.0
     duration: float | None = None
+    speech_start: float = 0.0
+    speech_duration: float | None = None
     length_mode: str = "auto"
     references: str = "retrieved"
     reference_video: str | Path | None = None
@@ -128,6 +132,42 @@ def load_models(options: SyncOptions) -> Models:
     return Models(load_face_landmarker(device), speech, identity, motion, appearance, occlusion)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a user gave, opened and checked: the actor's `film`, the `shown` clip that references are taken from, one
+    whose `style` is taken, a mask of what to `keep`; `line` is what of the film is shown, and `audio` lasts as long.
+    """
+
+    film: VideoReader
+    shown: VideoReader
+    style: VideoReader | None
+    keep: MaskFile | None
+    face: Choice
+    line: Timeline
+    audio: Audio
+    tune: TuneOptions | None
+    out: Path
+
+
+def read_inputs(video: str | Path, speech: str | Path, out: str | Path, options: SyncOptions) -> Inputs:
+    """Open and check all that needs no network; raises InputError."""
+    face, out = parse_choice(options.face), check_output(out, SUFFIXES)
+    motion_choices(options)
+    tune = TuneOptions(options.tune, seed=options.seed) if options.tune else None
+    film = VideoReader(video, options.start, options.duration)
+    shown = film if options.reference_video is None else VideoReader(options.reference_video)
+    style = None if options.style_video is None else VideoReader(options.style_video)
+    keep = MaskFile(options.keep_mask, film, options.start, options.duration) if options.keep_mask else None
+    audio = read_audio(speech, options.speech_start, options.speech_duration)
+    line = fit_timeline(len(film), float(film.info.fps), audio.duration, options.length_mode, film.times)
+    if film.info.colour.hdr:
+        logger.warning(
+            "%s is HDR (%s): the output keeps its colours, but with 8 bits, and smooth areas may show steps",
+            *(video, film.info.colour.hdr),
+        )
+    return Inputs(film, shown, style, keep, face, line, fit_audio(audio, line.end), tune, out)
+
+
 def sync_video(
     video: str | Path,
     speech: str | Path,
@@ -141,54 +181,70 @@ def sync_video(
     through. Raises InputError for bad input, before any long work where possible; nothing half-written is left.
     """
     options = options or SyncOptions()
-    choice, out = parse_choice(options.face), check_output(out, SUFFIXES)
-    reader = VideoReader(video, options.start, options.duration)
-    shown = reader if options.reference_video is None else VideoReader(options.reference_video)
-    mood = None if options.style_video is None else VideoReader(options.style_video)
-    keep = options.keep_mask and MaskFile(options.keep_mask, reader, options.start, options.duration)
-    audio = read_audio(speech)
-    fit_frames(reader.info.frames, float(reader.info.fps), audio.duration, options.length_mode)
-    models, watch = load_models(options), Stopwatch()
+    given = read_inputs(video, speech, out, options)
+    models, watch, told = load_models(options), Stopwatch(), partial(stage_progress, progress)
     with watch.stage("face"):
-        face_progress = stage_progress(progress, "face")
-        track = track_faces(reader.chunks(CHUNK), models.landmarker, choice, face_progress, reader.info.frames)
+        film = given.film
+        filmed = track_faces(film.chunks(CHUNK), models.landmarker, given.face, told("face"), len(film))
     with watch.stage("occlusions"):
-        occlusion = see_occlusions(models, reader, track, stage_progress(progress, "occlusions"))
-    index = fit_frames(len(track), float(reader.info.fps), audio.duration, options.length_mode)
-    source = FittedReader(reader, index)
-    track, original = fit_track(track, index, source.times), track
-    fitted = None if occlusion is None else occlusion[index]
-    audio = fit_audio(audio, float(source.times[-1]) + 1 / float(reader.info.fps))
+        before = see_occlusions(models, film, filmed, told("occlusions"))
+    source = FittedReader(film, given.line.index)
+    track = fit_track(filmed, source.index, source.times)
     with watch.stage("motion"):
-        style = None if mood is None else track_faces(mood.chunks(CHUNK), models.landmarker)
-        spoken = speak_track(models, track, audio, options, stage_progress(progress, "motion"), style)
+        spoken = speak_inputs(models, given, track, options, told("motion"))
     with watch.stage("references"):
-        face = original if shown is reader else track_faces(shown.chunks(CHUNK), models.landmarker)
-        before = occlusion if shown is reader else see_occlusions(models, shown, face)
-        if keep and shown is reader:
-            before = either(before, told_occlusion(keep.chunks(CHUNK), face, CHUNK))
-        bank = show_references(models.appearance, shown, face, options, stage_progress(progress, "references"), before)
-    if options.tune:
+        bank = show_inputs(models, given, filmed, before, options, told("references"))
+    if given.tune is not None:
         with watch.stage("tune"):
-            tune = TuneOptions(options.tune, seed=options.seed)
-            tuning = tune_on_clip(models.appearance, reader, original, tune, stage_progress(progress, "tune"))
+            tuning = tune_on_clip(models.appearance, film, filmed, given.tune, told("tune"))
             dtype = pick_dtype(options.dtype, pick_device(options.device))
             models.appearance = tuned_copy(models.appearance, tuning).to(dtype)
-    with watch.stage("picture"):
-        place = geometry(track, spoken)
-        info = reader.info
-        with VideoWriter(out, info.width, info.height, info.fps, audio, options.crf, info.pixel_aspect) as writer:
-            stays = keep.chunks(CHUNK, index) if keep else None
-            shows = stage_progress(progress, "picture")
-            parts = render_clip(models.appearance, source, spoken, place, bank, CHUNK, shows, stays, fitted)
-            for frames, times, _ in parts:
-                writer.write(frames, times)
-    covered = None if fitted is None else fitted.rows >= 0
-    return report(video, speech, out, options, reader, spoken, bank.frames, watch.seconds, covered)
+    before = None if before is None else before[source.index]
+    with watch.stage("picture"), open_output(given, options.crf) as writer:
+        place, stays = geometry(track, spoken), given.keep and given.keep.chunks(CHUNK, source.index)
+        clip = (models.appearance, source, spoken, place, bank, CHUNK, told("picture"), stays, before)
+        for frames, times, _ in render_clip(*clip):
+            writer.write(frames, times)
+    covered = None if before is None else before.rows >= 0
+    return report(video, speech, given.out, options, film, spoken, bank.frames, watch.seconds, covered)
+
+
+def open_output(given: Inputs, crf: int) -> VideoWriter:
+    """The file to write, in the form of the film, with the speech."""
+    info, end = given.film.info, given.line.end
+    form = (info.width, info.height, info.fps, given.audio, crf, info.pixel_aspect)
+    return VideoWriter(given.out, *form, end, info.colour)
+
+
+def speak_inputs(
+    models: Models, given: Inputs, track: FaceTrack, options: SyncOptions, progress: Progress
+) -> FaceTrack:
+    """The output's track with a lower face that speaks the words that were given, in the manner that was."""
+    style = None if given.style is None else track_faces(given.style.chunks(CHUNK), models.landmarker)
+    # A last picture that stands on while the speech ends has no later mouth.
+    heard = fit_audio(given.audio, float(track.times[-1]) + last_shown(track.times, given.film.info.fps))
+    return speak_track(models, track, heard, options, progress, style)
+
+
+def show_inputs(
+    models: Models,
+    given: Inputs,
+    filmed: FaceTrack,
+    before: Occlusion | None,
+    options: SyncOptions,
+    progress: Progress,
+) -> ReferenceBank:
+    """References from the clip that was given for them; of the film itself, track and occlusion are known."""
+    if given.shown is not given.film:
+        filmed = track_faces(given.shown.chunks(CHUNK), models.landmarker)
+        before = see_occlusions(models, given.shown, filmed)
+    elif given.keep is not None:
+        before = either(before, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
+    return show_references(models.appearance, given.shown, filmed, options, progress, before)
 
 
 def see_occlusions(
-    models: Models, source: FrameSource, track: FaceTrack, progress: Callable[[int, int], None] | None = None
+    models: Models, source: FrameSource, track: FaceTrack, progress: Progress = None
 ) -> Occlusion | None:
     """What lies before the face in a clip; None when it is to be painted over."""
     return models.occlusion and find_occlusion(models.occlusion, source, track, CHUNK, progress)
@@ -199,7 +255,7 @@ def show_references(
     source: FrameSource,
     track: FaceTrack,
     options: SyncOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
     """References as `options` want them, from the clip with this track, without what lies before the face."""
@@ -218,7 +274,7 @@ def speak_track(
     track: FaceTrack,
     audio: Audio,
     options: SyncOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     style: FaceTrack | None = None,
 ) -> FaceTrack:
     """Speech features, identity and motion: the track with a lower face that speaks `audio` and rests in pauses.
@@ -229,10 +285,15 @@ def speak_track(
     with torch.inference_mode():
         features = models.speech(speech)
     tokens = identity_tokens(models.identity, track if style is None else style)
-    motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
+    motion, edit = motion_choices(options)
     spoken = speak(models.motion, track, features, tokens, motion, progress, style)
-    edit = MotionEdit(gate=options.silence_gate)
     return edit_motion(track, spoken, edit, speech, style)
+
+
+def motion_choices(options: SyncOptions) -> tuple[MotionOptions, MotionEdit]:
+    """How to sample, and what to change of that; raises InputError when it cannot be."""
+    motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
+    return motion, MotionEdit(gate=options.silence_gate)
 
 
 def report(
@@ -274,7 +335,7 @@ def spans(flags: Tensor) -> list[list[int]]:
     return torch.stack([starts, stops], 1).tolist()
 
 
-def stage_progress(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
+def stage_progress(progress: StageProgress | None, name: str) -> Progress:
     """The progress callback of one stage."""
     if progress is None:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .appearance.model import load_appearance
 from .appearance.tuning import Tuning, save_tuning
-from .cli import StageBars, seconds, whole_number
+from .cli import FACE_HELP, MOST_SEED, StageBars, check_apart, seconds, whole_number
 from .devices import pick_device
 from .landmarks.track import load_face_landmarker, parse_choice, track_faces
 from .output import check_output
@@ -22,8 +22,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .safetensors to write")
     add = parser.add_argument
     add("--steps", type=whole_number(1), default=TuneOptions.steps, metavar="N", help="steps (default %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="same seed, same result (default %(default)s)")
-    add("--face", default="largest", help="largest, an index from left to right, or a place x,y (default %(default)s)")
+    add("--seed", type=whole_number(0, MOST_SEED), default=0, metavar="N", help="same seed, same result (default 0)")
+    add("--face", default="largest", help=FACE_HELP)
     add("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
     add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
     add("--appearance", default="appearance_small", metavar="NAME", help="weights to tune (default %(default)s)")
@@ -33,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> None:
     """Tune on one video and write what changed."""
+    check_apart({"output": args.output}, (args.video, args.appearance))
     options = TuneOptions(steps=args.steps, seed=args.seed)
     names = ("face", "start", "duration", "appearance", "device")
     with StageBars(args.quiet) as bars:

@@ -24,6 +24,7 @@ from ..motion.generate import resample
 from ..motion.params import FPS
 from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
 from ..video.reader import VideoReader
+from ..video.timing import last_shown
 from .clips import Clip
 
 CHUNK = 8  # frames in flight
@@ -148,7 +149,7 @@ def partners(clips: Sequence[Clip]) -> dict[str, str]:
 def on_motion_grid(track: FaceTrack) -> tuple[Tensor, Tensor]:
     """Pose-free landmarks `(t, n, 3)` in centimetres at 25 fps, and which of them were really seen `(t,)`."""
     usable, times = track.usable, (track.times - track.times[0]).double()
-    interval = times.diff().median().item() if len(times) > 1 else 1 / FPS
+    interval = last_shown(times)
     grid = torch.arange(max(1, round((times[-1].item() + interval) * FPS)), dtype=torch.float64) / FPS
     points = resample(to_canonical(track.points, track.pose)[usable], times[usable], grid)
     nearest = (torch.searchsorted(times.contiguous(), grid - interval / 2)).clamp(max=len(times) - 1)

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
+from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips
 from .model import MotionModel
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
+SEEDS = 2**64  # what torch's generators tell apart
 DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head, not the old mouth
 
 
@@ -41,6 +43,7 @@ class MotionOptions:
     guidance: weight of the speech against no speech, 1 is off. variation: size of the starting noise; below 1 the
     motion is nearer to what is most likely for the speech. match_range: open the mouth as far as the person does in
     the clip, and as they shape it (`speak` only), so far as the clip shows them talking; see `match_manner`.
+    Raises InputError for a value out of its range.
     """
 
     steps: int = 10
@@ -60,6 +63,13 @@ class MotionOptions:
             raise InputError(
                 f"got {self.steps} steps and a window batch of {self.window_batch}, expected at least 1 of each"
             )
+        if not 0 <= self.seed < SEEDS:
+            raise InputError(f"got seed {self.seed}, expected a whole number from 0 to {SEEDS - 1}")
+        for name in ("strength", "guidance", "variation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"got {name} {getattr(self, name):g}, expected 0 or more")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"got eta {self.eta:g}, expected 0 to 1")
 
 
 @torch.inference_mode()
@@ -180,8 +190,7 @@ def fit_length(features: Tensor, times: Tensor) -> Tensor:
 
     Raises InputError when speech and track differ by more than two motion frames.
     """
-    interval = times.diff().median().item() if len(times) > 1 else 1 / FPS
-    duration = times[-1].item() + interval
+    duration = times[-1].item() + last_shown(times)
     if abs(len(features) / (2 * FPS) - duration) > (LENGTH_TOLERANCE + 1e-6) / FPS:
         raise InputError(
             f"got {len(features) / (2 * FPS):.2f} s of speech for {duration:.2f} s of video, expected the same length; "

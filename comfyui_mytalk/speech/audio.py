@@ -18,6 +18,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import resample
@@ -28,6 +29,10 @@ from ..video.media import check_span, decode, open_media, video_stream
 
 SPEECH_RATE = 16_000
 GAP = 0.05  # seconds: larger holes in the recording are filled with silence
+AGAIN = 1.0  # seconds: times that fall back farther are of the next recording, joined to this one
+PREROLL = 1.0  # seconds that are decoded before those asked for: the first blocks after a seek may be wrong
+SEEKABLE = {"mp4", "matroska"}  # formats whose times are exact wherever reading begins
+ROOM = 2**27  # samples, at most, for which room is made before it is needed
 AUDIO_BLOCK = 1024
 TAIL = 4096  # samples: more than any codec pads its last block with
 AAC_RATE = 96_000  # bits per second and channel: transparent for speech
@@ -56,17 +61,28 @@ def read_audio(path: str | Path, start: float = 0.0, duration: float | None = No
     """
     path = Path(path)
     check_span(start, duration)
+    audio = _read(path, start, duration, seek=True) if start > PREROLL else None
+    audio = _read(path, start, duration) if audio is None else audio
+    if not audio.waveform.shape[1]:
+        raise InputError(f"{path} has no sound from {start:g} s on; it is empty, or start is too late")
+    return audio
+
+
+def _read(path: Path, start: float, duration: float | None, seek: bool = False) -> Audio | None:
+    """See `read_audio`; with `seek`, None where the file cannot be sought that well."""
     with open_media(path, "an audio or video") as container:
         if not container.streams.audio:
             raise InputError(f"{path} has no sound, expected a file with speech")
-        stream = container.streams.audio[0]
-        rate = stream.rate
-        stop = math.inf if duration is None else round((start + duration) * rate)
-        waveform = _place(container, stream, stop)
-    waveform = waveform[:, round(start * rate) : None if duration is None else stop]
-    if not waveform.shape[1]:
-        raise InputError(f"{path} has no sound from {start:g} s on; it is empty, or start is too late")
-    return Audio(torch.from_numpy(np.ascontiguousarray(waveform)), rate)
+        stream, origin = container.streams.audio[0], _origin(container)
+        first = round(start * stream.rate)
+        stop = math.inf if duration is None else round((start + duration) * stream.rate)
+        if seek and not _seek(container, stream, origin, start - PREROLL):
+            return None
+        tape = _place(container, stream, origin, Tape(first, stop, _length(container, stream)))
+        if seek and not tape.whole:
+            return None
+        end = min(stop, _end(container, stream, origin, tape.position))
+        return Audio(torch.from_numpy(tape.until(end)), stream.rate)
 
 
 def write_audio(path: str | Path, audio: Audio) -> None:
@@ -101,26 +117,71 @@ def fit_audio(audio: Audio, seconds: float) -> Audio:
     return Audio(functional.pad(waveform, (0, n - waveform.shape[1])), audio.sample_rate)
 
 
-def _place(container: InputContainer, stream: AudioStream, stop: float) -> np.ndarray:
-    """Decoded sound `(c, n)`, sample 0 at the first frame of the video, up to at least sample `stop`."""
+class Tape:
+    """Sound `(c, n)` laid down block by block from sample `first` to `stop` of a recording; holes are silent.
+
+    `length` is how many samples the recording has, so far as is known: room for them is made at once, and takes no
+    memory until they come. `position` is where the recording has got to; `whole` whether nothing before it is missing.
+    """
+
+    def __init__(self, first: int, stop: float, length: int) -> None:
+        self.first, self.stop, self.position, self.whole = first, stop, 0, False
+        self._room = max(int(min(stop, length, first + ROOM)) - first, 0)
+        self._sound = np.zeros((1, 0), np.float32)
+
+    def lay(self, at: int, block: np.ndarray) -> None:
+        """The next `block (c, m)` begins at sample `at`; what lies before `position` is cut away."""
+        if not self.position:
+            self.whole = at <= self.first
+        begin = max(at, self.position)
+        block = block[:, begin - at :]
+        self.position = begin + block.shape[1]
+        kept = block[:, max(self.first - begin, 0) :]
+        stop = max(self.position - self.first, 0)
+        if stop > self._sound.shape[1]:
+            before, self._room = self._sound, max(stop, self._room, 2 * self._sound.shape[1])
+            self._sound = np.zeros((len(block), self._room), np.float32)
+            self._sound[:, : before.shape[1]] = before
+        self._sound[:, stop - kept.shape[1] : stop] = kept
+
+    def until(self, end: int) -> np.ndarray:
+        """What lies between samples `first` and `end`."""
+        return self._sound[:, : max(min(end, self.position) - self.first, 0)]
+
+
+def _place(container: InputContainer, stream: AudioStream, origin: float | None, tape: Tape) -> Tape:
+    """Lay decoded sound on `tape`, sample 0 at `origin`, by default where the sound begins, up to at least its stop."""
     layout = "mono" if stream.codec_context.channels == 1 else "stereo"
     resampler = AudioResampler("fltp", layout, stream.rate)
-    origin, position, pieces = _origin(container), 0, []
     for frame in decode(container, stream):
         seconds = None if frame.pts is None else float(frame.pts * frame.time_base)
         origin = seconds if origin is None else origin
-        at = position if seconds is None else round((seconds - origin) * stream.rate)
-        block = np.concatenate([part.to_ndarray() for part in resampler.resample(frame)], axis=1)
-        if pieces and abs(at - position) < GAP * stream.rate:
-            at = position
-        block = block[:, max(position - at, 0) :]
-        pieces += [np.zeros((len(block), max(at - position, 0)), np.float32), block]
-        position += pieces[-2].shape[1] + block.shape[1]
-        if position >= stop:
+        at = tape.position if seconds is None else round((seconds - origin) * stream.rate)
+        ahead = at - tape.position
+        if tape.position and (abs(ahead) < GAP * stream.rate or ahead < -AGAIN * stream.rate):
+            at = tape.position
+        tape.lay(at, np.concatenate([part.to_ndarray() for part in resampler.resample(frame)], axis=1))
+        if tape.position >= tape.stop:
             break
-    if not pieces:
-        return np.zeros((1, 0), np.float32)
-    return np.concatenate(pieces, axis=1)[:, : _end(container, stream, origin, position)]
+    return tape
+
+
+def _seek(container: InputContainer, stream: AudioStream, origin: float | None, start: float) -> bool:
+    """Go to `start` seconds of a film; whether that was done."""
+    if origin is None or not SEEKABLE.intersection(container.format.name.split(",")):
+        return False
+    try:
+        container.seek(round((origin + start) / stream.time_base), stream=stream)
+    except FFmpegError:
+        return False
+    return True
+
+
+def _length(container: InputContainer, stream: AudioStream) -> int:
+    """Samples that the file says it has, and a second for what it does not; 0 when it says nothing."""
+    if stream.duration is not None:
+        return round((float(stream.duration * stream.time_base) + 1) * stream.rate)
+    return 0 if container.duration is None else round((container.duration / av.time_base + 1) * stream.rate)
 
 
 def _origin(container: InputContainer) -> float | None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..appearance.tuning import Tuning
+from ..devices import multiplies_bfloat16
 from ..errors import InputError
 from ..frames import FrameSource, cut_frames
 from ..geometry import Geometry, geometry
@@ -119,7 +120,7 @@ def tune_appearance(
             rate = options.rate * min(1.0, len(view.frames) / ENOUGH) * min(1.0, (step + 1) / WARMUP)
             set_learning_rate(optimizer, rate * anneal(step / options.steps, 0.05))
             sample = draw_batch(view, model.params, options.batch, step_rng(options.seed, step)).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
                 picture, _ = tuned.generate(*sample.inputs)
                 with torch.no_grad():
                     before, _ = plain.generate(*sample.inputs)

@@ -22,7 +22,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from torch import Tensor
 
 from ..errors import InputError
-from .colour import ACCURATE, FULL_RANGE, swscale_matrix
+from .colour import ACCURATE, FULL_RANGE, ColourTags, swscale_matrix
 from .index import FrameIndex, scan
 from .media import check_span, decode, open_media, video_stream
 
@@ -34,7 +34,7 @@ SAME = 1e-6
 class VideoInfo:
     """The part of a video that is read. `width` and `height` are as shown; `fps` is the mean rate.
 
-    `pixel_aspect` is the width of a pixel over its height, nearly always 1.
+    `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean.
     """
 
     width: int
@@ -44,6 +44,7 @@ class VideoInfo:
     duration: float
     has_audio: bool
     pixel_aspect: Fraction = Fraction(1)
+    colour: ColourTags = ColourTags()
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,14 @@ class VideoReader:
                 raise InputError(f"{self.path} holds no video, only sound; expected a video")
             self._index = scan(container, stream)
             has_audio, aspect = bool(container.streams.audio), stream.sample_aspect_ratio or Fraction(1)
+            colour = ColourTags.of(stream.codec_context)
         self._first, self._stop = cut(self._index, start, duration, self.path)
         self.offset = float(self._index.seconds[self._first])
         self._turn, self._size, (height, width) = self._look()
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        self.info = VideoInfo(width, height, self._index.fps, len(self), seconds, has_audio, aspect)
+        self.info = VideoInfo(width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour)
 
     def __len__(self) -> int:
         return self._stop - self._first

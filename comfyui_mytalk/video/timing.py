@@ -13,33 +13,69 @@ Modes of `fit_frames`:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .index import STILL_RATE, TIMING_SLACK
 from .reader import VideoReader, in_chunks
 
 MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
+SAME = 1e-6  # of a frame: speech that ends so little after a frame began needs no other
+LAST_INTERVALS = 3  # that tell how long a last frame is shown
 SEGMENT_BYTES = 128 * 2**20  # of decoded pictures that running backwards may hold
 
 
-def fit_frames(frames: int, fps: float, seconds: float, mode: str = "auto") -> Tensor:
-    """Source frame `(f,)` int64 shown at each output frame, for a video of `frames` and speech of `seconds`.
+@dataclass(frozen=True)
+class Timeline:
+    """Source frames `index (f,)` int64 in the order in which they are shown, the last until `end` seconds."""
+
+    index: Tensor
+    end: float
+
+
+def fit_frames(frames: int, fps: float, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Tensor:
+    """Source frame `(f,)` int64 shown at each output frame: the `index` of `fit_timeline`, whose arguments it takes."""
+    return fit_timeline(frames, fps, seconds, mode, times).index
+
+
+def fit_timeline(frames: int, fps: float, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Timeline:
+    """What is shown, of a video of `frames` at `times (m,)` seconds from 0, or `fps` without, to speech of `seconds`.
 
     Raises InputError for an unknown mode, or when nothing is left.
     """
     if mode not in MODES:
         raise InputError(f"got length mode {mode!r}, expected {', '.join(MODES)}")
-    spoken = math.ceil(seconds * float(fps) - 1e-6)
-    if mode == "auto":
-        mode = "pingpong" if spoken > frames else "pad"
-    count = {"trim": min(frames, spoken), "pad": frames}.get(mode, spoken)
-    if frames < 1 or count < 1:
+    times = _exact(frames, float(fps), times)
+    if mode == "auto" and frames:
+        film = float(times[-1]) + last_shown(times, fps)
+        mode = "pingpong" if (seconds - film) * float(fps) > SAME else "pad"
+    index, at = torch.arange(frames), times
+    while frames and mode not in ("trim", "pad") and at[-1] < seconds:
+        index = _ordered(mode, frames, 2 * len(index))
+        at = fit_times(index, times, fps)
+    heard = frames if mode == "pad" else int((at < seconds - SAME / float(fps)).sum())
+    if not heard:
         raise InputError(f"got a video of {frames} frames and {seconds:g} s of speech, expected some of both")
+    index, at = index[:heard], at[:heard]
+    end = float(at[-1]) + last_shown(at, fps)
+    all_shown = mode in ("trim", "pad") and heard == frames
+    return Timeline(index, end if all_shown else max(end, seconds))
+
+
+def _exact(frames: int, fps: float, times: Tensor | None) -> Tensor:
+    """`times (m,)`, which containers round, as `fps` has them exactly where the rate is constant."""
+    even = torch.arange(frames, dtype=torch.float64) / fps
+    varies = times is not None and len(times) and float((times - even).abs().max()) > 2 * TIMING_SLACK
+    return times if varies else even
+
+
+def _ordered(mode: str, frames: int, count: int) -> Tensor:
+    """The first `count` source frames that are shown, speech or no speech."""
     index = torch.arange(count)
     if mode == "loop":
         return index % frames
@@ -47,6 +83,17 @@ def fit_frames(frames: int, fps: float, seconds: float, mode: str = "auto") -> T
         index = index % max(2 * frames - 2, 1)
         return torch.minimum(index, 2 * frames - 2 - index)
     return index.clamp(max=frames - 1)
+
+
+def last_shown(times: Tensor, fps: float = STILL_RATE) -> float:
+    """Seconds that the last of the frames at `times (f,)` is shown, which no time tells; `1 / fps` for a single one.
+
+    As long as those just before it: the median, for one of them may be late, but of no more than three, for the rate
+    of a film's beginning may not be that of its end.
+    """
+    if len(times) < 2:
+        return 1 / float(fps)
+    return times[-LAST_INTERVALS - 1 :].diff().median().item()
 
 
 def fit_times(index: Tensor, times: Tensor, fps: float) -> Tensor:

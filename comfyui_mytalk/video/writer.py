@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..output import check_output, write_aside
 from ..speech.audio import AUDIO_BLOCK, Audio, add_audio_stream, audio_frames, resampled
-from .colour import ACCURATE, BT709, FULL_RANGE, RGB, VIDEO_RANGE, assumed_matrix, swscale_matrix
+from .colour import ACCURATE, FULL_RANGE, RGB, VIDEO_RANGE, ColourTags, swscale_matrix
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 PRESET = "fast"
@@ -45,7 +45,8 @@ class VideoWriter:
                 writer.write(frames, times)
 
     `crf` is x264's quality, 0 to 51, lower is better; 0 stores RGB bit by bit, which few players show. Odd sizes are
-    kept exactly, at full colour resolution. Without `times`, frames are `1 / fps` apart.
+    kept exactly, at full colour resolution. Without `times`, frames are `1 / fps` apart. Sound goes on until `end`
+    seconds, or else `1 / fps` after the last frame began. `colour` is what the file says that its pixels mean.
     Raises InputError, at once, when `path` cannot be written.
     """
 
@@ -58,9 +59,12 @@ class VideoWriter:
         audio: Audio | None = None,
         crf: int = 14,
         pixel_aspect: Fraction = Fraction(1),
+        end: float | None = None,
+        colour: ColourTags | None = None,
     ) -> None:
         self.path = check_output(path, SUFFIXES)
         self.width, self.height, self.crf, self.pixel_aspect = width, height, crf, pixel_aspect
+        self.end, self.colour = end, colour or ColourTags()
         self.fps = Fraction(fps).limit_denominator(1001)
         self.audio = for_aac(audio) if audio is not None else None
         # One frame is a whole number of ticks, so that constant rates stay exact.
@@ -117,7 +121,8 @@ class VideoWriter:
             return
         if self.frames == 0:
             raise ValueError(f"no frames were written to {self.path}")
-        self._write_sound(float((self._last + self._frame_ticks) * self._tick), end=True)
+        shown = float((self._last + self._frame_ticks) * self._tick)
+        self._write_sound(shown if self.end is None else self.end, end=True)
         for stream in filter(None, (self._video, self._sound)):
             self._container.mux(stream.encode(None))
 
@@ -129,7 +134,7 @@ class VideoWriter:
         context = stream.codec_context
         context.time_base = self._tick
         context.sample_aspect_ratio = self.pixel_aspect
-        context.color_primaries, context.color_trc = BT709, BT709
+        context.color_primaries, context.color_trc = self.colour.primaries, self.colour.transfer
         context.colorspace = self._matrix if self.crf else RGB
         context.color_range = int(VIDEO_RANGE if self.crf else FULL_RANGE)
         return stream
@@ -142,7 +147,7 @@ class VideoWriter:
 
     @property
     def _matrix(self) -> int:
-        return assumed_matrix(self.width, self.height)
+        return self.colour.matrix(self.width, self.height)
 
     def _encodable(self, picture: np.ndarray) -> VideoFrame:
         frame = VideoFrame.from_ndarray(picture, format="rgb24")

@@ -15,6 +15,7 @@ import torch
 
 from comfyui_mytalk import cli
 from comfyui_mytalk.checkpoints import SHIPPED
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.speech.audio import Audio, write_audio
 from comfyui_mytalk.video.timing import MODES
 from comfyui_mytalk.video.writer import SUFFIXES, VideoWriter
@@ -65,6 +66,20 @@ MISTAKES = {
     "start too late": (["video", "speech", "-o", "out", "--start", "99"], "start earlier"),
     "output is a folder": (["video", "speech", "-o", "folder"], "the folder"),
     "output is the input": (["video", "speech", "-o", "video"], "is the input"),
+    "output is the style": (["video", "speech", "-o", "sound", "--style-video", "sound"], "is the input"),
+    "output is the reference": (["video", "speech", "-o", "sound", "--reference-video", "sound"], "is the input"),
+    "output is the mask": (["video", "speech", "-o", "sound", "--keep-mask", "sound"], "is the input"),
+    "report is the video": (["video", "speech", "-o", "out", "--report", "video"], "is the input"),
+    "report is the tuning": (["video", "speech", "-o", "out", "--tuned", "bad", "--report", "bad"], "is the input"),
+    "report is the output": (["video", "speech", "-o", "out", "--report", "out"], "is the output"),
+    "gate out of range": (["video", "speech", "-o", "out", "--silence-gate", "2"], "0 to 1"),
+    "no gate": (["video", "speech", "-o", "out", "--silence-gate", "nan"], "0 to 1"),
+    "strength below 0": (["video", "speech", "-o", "out", "--strength", "-1"], "strength"),
+    "no strength": (["video", "speech", "-o", "out", "--strength", "nan"], "strength"),
+    "seed too large": (["video", "speech", "-o", "out", "--seed", "18446744073709551616"], "seed"),
+    "seed below 0": (["video", "speech", "-o", "out", "--tune", "5", "--seed", "-1"], "seed"),
+    "speech start too late": (["video", "speech", "-o", "out", "--speech-start", "9"], "from 9 s on"),
+    "no speech left": (["video", "speech", "-o", "out", "--speech-duration", "0"], "more than 0"),
     "output in no folder": (["video", "speech", "-o", "/no/such/folder/x.mp4"], "no folder"),
     "output of another kind": (["video", "speech", "-o", "x.avi"], ".mp4"),
     "report in no folder": (["video", "speech", "-o", "out", "--report", "/no/such/x.json"], "no folder"),
@@ -100,6 +115,22 @@ def test_sync_says_in_one_line_what_is_wrong(files, capsys, mistake):
     assert sorted(os.listdir(files["folder"])) == before
 
 
+@pytest.mark.parametrize("options", [{"silence_gate": 2.0}, {"strength": float("nan")}, {"seed": -1}, {"tune": -1}])
+def test_options_are_checked_before_any_network_is_loaded(files, monkeypatch, options):
+    from comfyui_mytalk import sync
+
+    monkeypatch.setattr(sync, "load_models", lambda _: pytest.fail("too late"))
+    with pytest.raises(InputError):
+        sync.sync_video(files["video"], files["speech"], files["out"], sync.SyncOptions(**options))
+
+
+def test_a_link_to_an_input_is_that_input(files, capsys):
+    link = Path(files["folder"]) / "link.mp4"
+    link.symlink_to(files["video"])
+    assert run("sync", files["video"], files["speech"], "-o", str(link), "--quiet") == 2
+    assert "is the input" in capsys.readouterr().err
+
+
 class FakeSync:
     """Stands in for `comfyui_mytalk.sync` where only the command line is under test."""
 
@@ -133,11 +164,13 @@ def test_options_and_report_arrive(files, fake_sync, capsys):
     fake_sync(act)
     report = str(Path(files["out"]).with_name("x.json"))
     options = ["--seed=7", "--steps=3", "--face=1", "--start=0.5", "--duration=2"]
+    options += ["--speech-start=0.1", "--speech-duration=0.2"]
     options += ["--length-mode=loop", "--crf=20", "--dtype=float32"]
     assert run("sync", files["video"], files["sound"], "-o", files["out"], "--report", report, *options) == 0
     chosen = given["options"]
     assert (chosen.seed, chosen.steps, chosen.face, chosen.start, chosen.duration) == (7, 3, "1", 0.5, 2.0)
     assert (chosen.length_mode, chosen.crf, chosen.dtype, chosen.motion) == ("loop", 20, "float32", "motion_small")
+    assert (chosen.speech_start, chosen.speech_duration) == (0.1, 0.2)
     assert str(given["speech"]) == files["sound"]
     assert json.loads(Path(report).read_text()) == {"frames": 6}
     out, err = capsys.readouterr()
@@ -200,6 +233,26 @@ def test_help_is_there(argv, capsys):
     assert "usage:" in capsys.readouterr().out
 
 
+def test_help_tells_every_format_and_how_people_are_counted(capsys):
+    run("sync", "--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert " ".join(SUFFIXES) in words and "in order of appearance" in words
+    run("tune", "--help")
+    assert "in order of appearance" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_part_of_the_speech_that_is_asked_for_is_what_is_said(files):
+    from comfyui_mytalk import sync
+
+    click = torch.zeros(1, 16000)
+    click[0, 12000] = 0.5
+    write_audio(files["speech"], Audio(click, 16000))
+    options = sync.SyncOptions(speech_start=0.7, speech_duration=0.2)
+    given = sync.read_inputs(files["video"], files["speech"], files["out"], options)
+    assert given.audio.waveform.shape == (1, 3840), "six pictures, silent at the end"
+    assert int(given.audio.waveform.argmax()) == 800
+
+
 def test_help_needs_no_heavy_import():
     """The parser is built without any network: what `--help` shows is there at once."""
     source = Path(cli.__file__).read_text()
@@ -213,6 +266,15 @@ def test_tune_says_in_one_line_what_is_wrong(files, capsys):
         assert run("tune", *words, "--quiet") == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert os.listdir(Path(files["out"]).parent) == []
+
+
+def test_tune_does_not_write_over_what_it_reads(files, capsys):
+    before = Path(files["bad"]).read_bytes()
+    assert run("tune", files["video"], "-o", files["bad"], "--appearance", files["bad"], "--quiet") == 2
+    assert "is the input" in capsys.readouterr().err
+    assert run("tune", files["video"], "-o", files["out"], "--seed", "-1", "--quiet") == 2
+    assert "--seed" in capsys.readouterr().err
+    assert Path(files["bad"]).read_bytes() == before
 
 
 def test_lists_that_are_repeated_for_speed_agree():

@@ -181,6 +181,29 @@ def test_speech_of_another_length_is_refused() -> None:
         fit_length(torch.randn(90, 6), times)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("strength", -0.5), ("strength", float("nan")), ("strength", float("inf")), ("guidance", float("nan")),
+        ("guidance", -1.0), ("variation", float("inf")), ("variation", -1.0), ("eta", 1.5), ("seed", -1),
+        ("seed", 2**64),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused_at_once(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"got {name} "):
+        MotionOptions(**{name: value})
+
+
+def test_every_seed_of_a_node_is_taken(model: MotionModel) -> None:
+    for seed in (0, 2**63, 2**64 - 1):
+        assert len(generate_motion(model, **conditions(4), options=replace(FAST, seed=seed))) == 4
+
+
+def test_a_film_that_slows_down_is_as_long_as_its_last_frames_say() -> None:
+    times = torch.cat([torch.arange(60) / 30, 2.0 + torch.arange(18)]).double()
+    assert len(fit_length(torch.randn(50 * 20, 6), times)) == 2 * (19 * 25 + 1)
+
+
 def test_resampling_is_exact_on_constants_and_samples_and_never_overshoots() -> None:
     times = torch.arange(30, dtype=torch.float64) / 29.97
     at = torch.linspace(-0.1, 1.2, 77, dtype=torch.float64)

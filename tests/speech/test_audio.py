@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -116,6 +117,88 @@ def test_cuts_are_exact(tmp_path, start, duration, first, stop):
     found = read_audio(tmp_path / "x.wav", start, duration).waveform
     assert found.shape == (1, stop - first)
     assert (found - sound[:, first:stop]).abs().max() < 2 / 32768
+
+
+def film_in_blocks(
+    path: Path, sound: np.ndarray, video_at: float = 0.0, seconds: float = 2.0, codec: str = "pcm_s16le"
+) -> Path:
+    """Black for some seconds from `video_at` on, and 48 kHz `sound (n,)` from 0 on, in blocks of 1024 samples.
+
+    AAC without noise of its own, which would be another in each decoder.
+    """
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=100)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        options = {"aac_pns": "0", "b": "192k"} if codec == "aac" else {}
+        stream = container.add_stream(codec, rate=48000, layout="mono", options=options)
+        frames, kind, shown = round(100 * seconds), stream.format.name, 0
+        for at in range(0, len(sound), 1024):
+            while shown < min(frames, (at / 48000 - video_at) * 100):
+                frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                frame.pts, frame.time_base = round(video_at * 100) + shown, Fraction(1, 100)
+                container.mux(video.encode(frame))
+                shown += 1
+            block = sound[None, at : at + 1024]
+            block = block.astype(np.float32) if kind == "fltp" else (block * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(block, format=kind, layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), at
+            container.mux(stream.encode(frame))
+        for each in (video, stream):
+            container.mux(each.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
+@pytest.mark.parametrize("early", [0, 20, 40, 60, 80, 100, 400])
+def test_sound_that_begins_before_the_picture_does_not_come_late(tmp_path, codec, early):
+    """Blocks are cut away until the first picture; the next one is early by less than a hole, and must be cut too."""
+    sound = np.zeros(96000, np.float32)
+    sound[48000:48010] = 0.9
+    found = read_audio(film_in_blocks(tmp_path / "x.mkv", sound, early / 1000, codec=codec)).waveform[0]
+    assert int(found.abs().argmax()) == pytest.approx(48005 - 48 * early, abs=60)
+
+
+LONG = 0.3 * np.random.default_rng(0).standard_normal(12 * 48000).clip(-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.mp4", "aac"), ("x.mkv", "pcm_s16le"), ("x.mkv", "aac"), ("x.ts", "aac")]
+)
+@pytest.mark.parametrize("video_at", [0.0, 0.5])
+def test_a_part_of_a_film_is_what_the_whole_has_there(tmp_path, name, codec, video_at):
+    path = film_in_blocks(tmp_path / name, LONG, video_at, 12, codec=codec)
+    whole = read_audio(path).waveform
+    for start, duration in ((3.21, 2.5), (8.0, 1.0), (11.0, None)):
+        part = read_audio(path, start, duration).waveform
+        expected = whole[:, round(start * 48000) :][:, : part.shape[1]]
+        assert part.shape[1] == (pytest.approx(expected.shape[1], abs=60) if duration is None else 48000 * duration)
+        same = np.correlate(part[0, :8000].numpy(), expected[0, 100:7900].numpy(), "valid")
+        assert same.max() > 0.95 * float(part[0, 100:7900].square().sum())
+        assert int(same.argmax()) == pytest.approx(100, abs=60 if path.suffix == ".mkv" else 0), "Matroska rounds to ms"
+
+
+def test_no_more_sound_is_held_than_asked_for(tmp_path):
+    path = film_in_blocks(tmp_path / "x.mkv", LONG, seconds=0.1)
+    write_audio(tmp_path / "x.flac", Audio(torch.from_numpy(LONG[None]).float(), 48000))
+    for source, start, duration, bound in (
+        (path, 8.0, 1.0, 1.0),
+        (tmp_path / "x.flac", 8.0, 1.0, 1.0),
+        (tmp_path / "x.flac", 0.0, None, 13.5),
+    ):
+        tracemalloc.start()
+        audio = read_audio(source, start, duration)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert audio.duration == pytest.approx(duration or 12)
+        assert peak_bytes < 4 * 48000 * bound + 2**19
+
+
+def test_sound_of_joined_recordings_follows_each_other(tmp_path):
+    """Their times start over, and all that the second one says would be early."""
+    halves = [LONG[: 3 * 48000], LONG[4 * 48000 : 8 * 48000]]
+    parts = [film_in_blocks(tmp_path / f"{len(half)}.ts", half, seconds=3, codec="aac") for half in halves]
+    (tmp_path / "x.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert read_audio(tmp_path / "x.ts").duration == pytest.approx(7, abs=0.1)
 
 
 def test_fitting_cuts_or_fills_with_silence():

@@ -49,11 +49,14 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         pts: Sequence[int] | None = None,
         time_base: Fraction | None = None,
         pictures: Sequence[np.ndarray] | None = None,
+        options: dict[str, str] | None = None,
     ) -> Path:
         path = tmp_path / name
         pictures = [numbered(i) for i in range(frames)] if pictures is None else pictures
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "10", "g": "12"})
+            stream = container.add_stream(
+                "libx264", rate=Fraction(rate), options={"crf": "10", "g": "12"} | (options or {})
+            )
             stream.height, stream.width = pictures[0].shape[:2]
             stream.pix_fmt = "yuv444p"
             if time_base is not None:

@@ -119,6 +119,47 @@ def test_a_raw_stream_has_times_by_its_rate(clip, number):
     torch.testing.assert_close(times, torch.arange(40) / 25, check_dtype=False)
 
 
+def recording(clip, picture, first: int, count: int, start: int = 0) -> bytes:
+    """Frames `first`, `first + 1`, ... of a camcorder, from picture `start` of its clock on."""
+    pictures = [picture(first + i) for i in range(count)]
+    return clip("part.ts", pictures=pictures, pts=range(start, start + count)).read_bytes()
+
+
+@pytest.mark.parametrize(("one", "two", "start"), [(20, 20, 0), (10, 11, 0), (60, 40, 0), (20, 20, 8), (30, 30, 300)])
+def test_recordings_that_were_joined_follow_each_other(tmp_path, clip, picture, number, caplog, one, two, start):
+    """Without being re-muxed: the second begins with its own times, which are those of the first, or before it."""
+    path = tmp_path / "joined.ts"
+    path.write_bytes(recording(clip, picture, 0, one, start) + recording(clip, picture, one, two))
+    reader = VideoReader(path)
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(one + two))
+    torch.testing.assert_close(times, torch.arange(one + two, dtype=torch.float64) / 25)
+    assert "start over" in caplog.text and str(path) in caplog.text
+    later, _ = read(VideoReader(path, start=one / 25))
+    assert [number(frame) for frame in later] == list(range(one, one + two))
+
+
+REORDERED = ["bframes=0", "bframes=16:b-adapt=0:keyint=30", "open-gop=1:bframes=8:b-pyramid=normal:keyint=20"]
+REORDERED += ["intra-refresh=1:bframes=3:keyint=20"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("order", REORDERED)
+def test_frames_that_wait_for_later_ones_are_no_second_recording(clip, number, caplog, suffix, order):
+    reader = VideoReader(clip(f"clip{suffix}", frames=90, options={"x264-params": order}))
+    assert caplog.text == ""
+    assert reader._index.timed
+    assert [number(frame) for frame in read(reader)[0]] == list(range(90))
+
+
+def test_of_frames_with_one_time_the_last_is_shown_as_in_players(clip, number):
+    times = [0, 40, 80, 80, 120, 160, 160, 160, 200]
+    path = clip("clip.mkv", frames=9, pts=times, time_base=Fraction(1, 1000), options={"bf": "0"})
+    frames, found = read(VideoReader(path))
+    torch.testing.assert_close(found, torch.arange(6, dtype=torch.float64) / 25, rtol=0, atol=1e-9)
+    assert [number(frame) for frame in frames] == [0, 1, 3, 4, 7, 8]
+
+
 def test_gif_keeps_its_pauses(tmp_path, picture, number):
     stills = [Image.fromarray(picture(i)) for i in (1, 2, 4)]
     stills[0].save(tmp_path / "x.gif", save_all=True, append_images=stills[1:], duration=[100, 300, 200])

@@ -7,13 +7,14 @@ import av
 import numpy as np
 import pytest
 import torch
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image
 from skimage import data
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.output import check_output
 from comfyui_mytalk.speech.audio import Audio, read_audio
+from comfyui_mytalk.video.colour import ColourTags
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
 
@@ -69,6 +70,72 @@ def test_colours_are_tagged_as_players_assume(tmp_path, width, matrix):
         assert (int(context.colorspace), int(context.color_range), context.pix_fmt) == (matrix, 1, "yuv420p")
 
 
+def coloured(path, tags, pix_fmt, planes):
+    """Six flat pictures with these (primaries, transfer, matrix) and values of Y, Cb and Cr."""
+    kind = np.uint16 if "10" in pix_fmt else np.uint8
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, pix_fmt
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = tags
+        context.color_range = 1
+        frame = av.VideoFrame(128, 96, pix_fmt)
+        for plane, value in zip(frame.planes, planes, strict=True):
+            plane.update(np.full(plane.buffer_size // kind().itemsize, value, kind).tobytes())
+        for i in range(6):
+            frame.pts, frame.time_base, frame.colorspace = i, Fraction(1, 25), tags[2]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def tags_and_planes(path) -> tuple[tuple[int, ...], list[int]]:
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        tags = tuple(map(int, (context.color_primaries, context.color_trc, context.colorspace)))
+        frame = next(container.decode(video=0))
+        return tags, [int(np.frombuffer(plane, np.uint8)[0]) for plane in frame.planes]
+
+
+def rewrite(source, target) -> VideoReader:
+    reader = VideoReader(source)
+    info = reader.info
+    with VideoWriter(target, info.width, info.height, info.fps, crf=1, colour=info.colour) as writer:
+        for frames, times in reader.chunks(8):
+            writer.write(frames, times)
+    return reader
+
+
+@pytest.mark.skipif(not hasattr(Colorspace, "BT2020"), reason="this PyAV cannot convert BT.2020")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("transfer", "name"), [(18, "HLG"), (16, "PQ"), (1, "")])
+def test_hdr_and_wide_gamut_stay_what_they_are(tmp_path, suffix, transfer, name):
+    film = coloured(tmp_path / "film.mp4", (9, transfer, 9), "yuv420p10le", (600, 400, 650))
+    reader = rewrite(film, tmp_path / f"x{suffix}")
+    assert reader.info.colour.hdr == name
+    tags, planes = tags_and_planes(tmp_path / f"x{suffix}")
+    assert tags == (9, transfer, 9)
+    assert planes == pytest.approx([600 / 4, 400 / 4, 650 / 4], abs=1)
+
+
+def test_display_p3_stays_display_p3(tmp_path):
+    film = coloured(tmp_path / "film.mp4", (12, 1, 6), "yuv420p", (120, 100, 150))
+    rewrite(film, tmp_path / "x.mp4")
+    tags, planes = tags_and_planes(tmp_path / "x.mp4")
+    assert tags == (12, 1, 6)
+    assert planes == pytest.approx([120, 100, 150], abs=1)
+
+
+@pytest.mark.parametrize("tags", [(1, 1, 1), (6, 6, 6), (5, 6, 5), (2, 2, 2), (1, 13, 6)])
+def test_plain_films_are_tagged_as_ever(tmp_path, tags):
+    film = coloured(tmp_path / "film.mp4", tags, "yuv420p", (120, 100, 150))
+    reader = rewrite(film, tmp_path / "x.mp4")
+    assert reader.info.colour == ColourTags()
+    found, planes = tags_and_planes(tmp_path / "x.mp4")
+    assert found == (1, 1, 6)
+    assert tags[2] == 1 or planes == pytest.approx([120, 100, 150], abs=1)
+
+
 @pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25), 29.97])
 def test_constant_rates_stay_constant(tmp_path, rate):
     path = write(tmp_path / "x.mp4", noise(30, 32, 32), np.arange(30) / float(rate), rate)
@@ -104,6 +171,11 @@ def test_short_sound_stays_short(tmp_path):
     path = write(tmp_path / "x.mp4", noise(50, 32, 32), audio=tone(0.5, 48000))
     assert read_audio(path).duration == pytest.approx(0.5, abs=1e-3)
     assert VideoReader(path).info.duration == pytest.approx(2)
+
+
+def test_sound_goes_on_while_the_last_frame_stands(tmp_path):
+    path = write(tmp_path / "x.mp4", noise(25, 32, 32), audio=tone(3, 48000), end=2.5)
+    assert read_audio(path).duration == pytest.approx(2.5, abs=1e-3)
 
 
 def test_a_rate_aac_does_not_know_becomes_48_khz(tmp_path):

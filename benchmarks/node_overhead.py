@@ -75,7 +75,7 @@ class Graph:
         from comfyui_mytalk.video.writer import VideoWriter
 
         self.alone = [0.0, 0.0]
-        self.host.module("nodes.host")._networks.clear()  # the library loads its models in every run as well
+        self.host.module("nodes.models")._networks.clear()  # the library loads its models in every run as well
         start = perf_counter()
         reader = VideoReader(folder / "clip.mp4")
         fps, images = float(reader.info.fps), torch.empty(reader.info.frames, reader.info.height, reader.info.width, 3)

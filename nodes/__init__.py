@@ -7,13 +7,14 @@ from .edit_motion import EditMotion
 from .extract_dense_landmarks import ExtractDenseLandmarks
 from .find_occlusions import FindOcclusions
 from .fit_video_to_speech import FitVideoToSpeech
-from .host import ComfyExtension, io, register_folders
+from .host import ComfyExtension, io
 from .identity_embed import IdentityEmbed
 from .landmark_diffusion_sampler import LandmarkDiffusionSampler
 from .landmark_overlay import LandmarkOverlay
 from .lip_sync import LipSync
 from .load_speech import LoadSpeech
 from .masked_reference_select import MaskedReferenceSelect
+from .models import register_folders
 from .paste_back import PasteBack
 from .render_landmark_image import RenderLandmarkImage
 from .score import Score

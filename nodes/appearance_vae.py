@@ -17,10 +17,12 @@ from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import paint_crops, reference_schedule
-from .host import Progress, device, field, halving, io, missing_models, network, picture_dtype, schema, to_host
-from .inputs import CATEGORY, model_input
+from .host import ModelPatcher, device, field, io, picture_dtype, schema, to_host
+from .inputs import CATEGORY, model_input, named
 from .listening import listening
-from .masked_reference_select import check_frames
+from .models import held, missing_models, on_device
+from .progress import Progress, halving
+from .tracks import check_frames, check_motion, scaled_to, track_in
 from .types import References, Track, Tuned
 
 BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
@@ -75,7 +77,9 @@ class AppearanceVAE(io.ComfyNode):
         model: str,
         tuned: Tuning | None = None,
     ) -> io.NodeOutput:
-        check_frames(images, track)
+        track = track_in(images, track)
+        check_motion(motion, track)
+        motion = scaled_to(motion, track.size, "motion")
         check_frames(landmark_images, track, "landmark_images")
         painter, progress = load_model(model, tuned), Progress()
         motion, edited = follow(landmark_images, track, motion, progress.part(0, READING))
@@ -97,14 +101,21 @@ def tuned_input() -> io.Input:
 
 def load_model(name: str, tuned: Tuning | None = None) -> tuple[AppearanceModel, int]:
     """The appearance model of that name, tuned or not, and how many pictures it takes at a time."""
+    batch = BATCH.get(device().type, BATCH["cpu"])
+    return on_device(held_model(name, tuned), batch * PICTURE_MEMORY), batch
+
+
+def held_model(name: str, tuned: Tuning | None = None) -> ModelPatcher:
+    """The same, read and wherever the host has it; raises InputError when the tuning is of other weights."""
 
     def load(path: str) -> AppearanceModel:
         model = load_appearance(path)
-        return model if tuned is None else tuned_copy(model, tuned)
+        if tuned is None:
+            return model
+        with named("tuned"):
+            return tuned_copy(model, tuned)
 
-    batch = BATCH.get(device().type, BATCH["cpu"])
-    variant = "" if tuned is None else tuned.digest
-    return network("appearance", name, load, picture_dtype(), batch * PICTURE_MEMORY, variant), batch
+    return held("appearance", name, load, picture_dtype(), "" if tuned is None else tuned.digest)
 
 
 def follow(drawings: Tensor, track: FaceTrack, motion: FaceTrack, progress: Progress) -> tuple[FaceTrack, Tensor]:

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
 from ..comfyui_mytalk.landmarks.tracker import BATCH, FaceLandmarker
-from .host import Progress, device, field, io, missing_models, network, retrying, schema
+from .host import device, field, io, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
-from .media import read_images
+from .media import check_fps, read_images
+from .models import missing_models, network
+from .progress import Progress, retrying
 from .types import Track
 
 WEIGHTS = "face_landmarks"
@@ -46,7 +48,7 @@ class ExtractDenseLandmarks(io.ComfyNode):
         cls, images: Tensor, fps: float, face: str, face_index: int, point_x: float, point_y: float
     ) -> io.NodeOutput:
         choice = face_choice(face, face_index, point_x, point_y, read_images(images).shape[1:3])
-        track = extract(images, fps, choice, Progress())
+        track = extract(images, check_fps(fps), choice, Progress())
         return io.NodeOutput(track, describe(track))
 
 

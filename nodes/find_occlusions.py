@@ -10,9 +10,11 @@ from ..comfyui_mytalk.appearance.occlusion import Occlusion, load_occlusion
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.keep import find_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .host import Progress, field, io, missing_models, network, retrying, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY, model_input
-from .masked_reference_select import check_frames
+from .models import missing_models, network
+from .progress import Progress, retrying
+from .tracks import track_in
 from .types import Track
 
 BATCH = 16
@@ -48,7 +50,7 @@ class FindOcclusions(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, track: FaceTrack, model: str) -> io.NodeOutput:
-        check_frames(images, track)
+        track = track_in(images, track)
         occlusion = see_occlusions(images, track, model, Progress())
         return io.NodeOutput(to_host(in_frames(occlusion, track, images.shape[1:3])), describe_occlusion(occlusion))
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import fit_audio
 from ..comfyui_mytalk.video.timing import MODES, fit_frames
-from .host import Progress, field, halving, io, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY, clip_input, fps_input
 from .media import Video, read_audio, read_clip, write_audio
+from .progress import Progress, halving
 
 BATCH = 32
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import identity_tokens, load_identity
-from .host import field, io, missing_models, network, schema
+from .host import field, io, schema
 from .inputs import CATEGORY, model_input
+from .models import missing_models, network
 from .types import Identity, IdentityTokens, Track
 
 

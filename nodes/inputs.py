@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..comfyui_mytalk.appearance.references import BANK
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import Choice
 from ..comfyui_mytalk.motion.generate import MotionOptions
-from .host import field, io, model_names, speech_encoder_names
+from .host import field, io
+from .models import model_names, speech_encoder_names
 
 CATEGORY = "MyTalk"
 DEFAULTS = MotionOptions()
 FACES = ("largest", "index", "nearest to point")
 REFERENCES = ("nearest mouth", "fixed")
+FIXED = 3  # the paper's closed, half open and wide mouth
 MODELS = {
     "speech": "Speech encoder: the small one that ships, a wav2vec 2.0, HuBERT, WavLM or Whisper folder in "
-    "models/mytalk, or a file in models/audio_encoders. Must be the one that the motion model was "
+    "models/mytalk, or a safetensors file in models/audio_encoders. Must be the one that the motion model was "
     "trained with. Default: speech_small.",
     "identity": "Identity extractor in models/mytalk or shipped. Must be the one that the motion model was trained "
     "with. Default: identity_small.",
@@ -25,6 +30,15 @@ MODELS = {
     "appearance": "Appearance model in models/mytalk or shipped. It decides how lips and teeth look. "
     "Default: appearance_small.",
 }
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors of the library within, as errors of the input `name`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def clip_input(tooltip: str) -> io.Input:
@@ -174,6 +188,15 @@ def reference_inputs(mode: str, count: str) -> list[io.Input]:
             f"takes longer. Default: {BANK}.",
         ),
     ]
+
+
+def reference_choice(mode: str, count: int, mode_name: str, count_name: str) -> tuple[int, bool]:
+    """How many references to keep, and whether they are the same for all frames, for the values of both widgets."""
+    if mode not in REFERENCES:
+        raise InputError(f"{mode_name}: got {mode!r}, expected {' or '.join(REFERENCES)}")
+    if count < 1:
+        raise InputError(f"{count_name}: got {count}, expected at least 1 frame of the clip to paint from")
+    return (FIXED, True) if mode == REFERENCES[1] else (count, False)
 
 
 def keep_input() -> io.Input:

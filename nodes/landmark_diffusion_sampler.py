@@ -9,8 +9,10 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
-from .host import Progress, field, io, missing_models, network, retrying, schema
+from .host import field, io, schema
 from .inputs import CATEGORY, model_input, sampling_inputs, seed_input
+from .models import missing_models, network
+from .progress import Progress, retrying
 from .types import Identity, IdentityTokens, SpeechFeatures, SpokenFeatures, Track
 
 SAMPLERS = ["ddim", "ddpm"]

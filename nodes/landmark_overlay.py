@@ -8,9 +8,10 @@ from torch import Tensor
 from ..comfyui_mytalk.frames import pictures
 from ..comfyui_mytalk.landmarks.drawing import draw_over
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .host import Progress, field, halving, io, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY
-from .masked_reference_select import check_frames
+from .progress import Progress, halving
+from .tracks import check_frames
 from .types import Track
 
 BATCH = 8

@@ -1,4 +1,4 @@
-"""All nine steps in one node."""
+"""All steps in one node: the nine of the paper, what lies before the face, and rest in pauses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from ..comfyui_mytalk.appearance.occlusion import Occlusion
 from ..comfyui_mytalk.appearance.tuning import Tuning
 from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from ..comfyui_mytalk.motion.edit import MotionEdit, edit_motion
 from ..comfyui_mytalk.motion.generate import MotionOptions
+from ..comfyui_mytalk.motion.identity import load_identity
+from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.pipeline import reference_schedule, render_frames
-from ..comfyui_mytalk.speech.audio import fit_audio
-from .appearance_vae import load_model, tuned_input
+from ..comfyui_mytalk.speech.audio import fit_audio, speech_16k
+from ..comfyui_mytalk.speech.features import load_speech_encoder
+from .appearance_vae import held_model, load_model, tuned_input
 from .extract_dense_landmarks import WEIGHTS, describe, extract
 from .find_occlusions import WEIGHTS as OCCLUSION
 from .find_occlusions import describe_occlusion, see_occlusions
-from .host import Progress, field, halving, io, missing_models, schema, to_host
+from .host import field, io, schema, to_host
 from .identity_embed import embed_identity
 from .inputs import (
     CATEGORY,
@@ -31,7 +35,9 @@ from .inputs import (
     fps_input,
     keep_input,
     model_input,
+    named,
     occlusions_input,
+    reference_choice,
     reference_inputs,
     sampling_inputs,
     seed_input,
@@ -40,7 +46,12 @@ from .landmark_diffusion_sampler import sample_motion
 from .listening import listening
 from .masked_reference_select import select
 from .media import Clip, Video, compact, read_audio, read_clip, read_keep, write_audio
+from .models import held, missing_models
+from .progress import Progress, halving
+from .types import Track
 from .wav2vec_features import speech_features
+
+GATE = 1.0  # as the command line's --silence-gate
 
 
 class LipSync(io.ComfyNode):
@@ -74,6 +85,24 @@ class LipSync(io.ComfyNode):
                 tuned_input(),
                 keep_input(),
                 occlusions_input(),
+                field(
+                    io.Float,
+                    "silence_gate",
+                    default=GATE,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How far the mouth goes to rest where the speech is silent: 0 is off, 1 completely. "
+                    f"Default: {GATE:g}.",
+                ),
+                field(
+                    Track,
+                    "style",
+                    optional=True,
+                    tooltip="Another clip of the same person, smiling perhaps, from Extract Dense Landmarks: the mouth "
+                    "rests as it does there and opens as far. Default: as in the clip itself.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -126,24 +155,42 @@ class LipSync(io.ComfyNode):
         tuned: Tuning | None = None,
         keep_mask: Tensor | None = None,
         keep_occlusions: bool = True,
+        silence_gate: float = GATE,
+        style: FaceTrack | None = None,
     ) -> io.NodeOutput:
+        wanted, fixed = reference_choice(references, reference_count, "references", "reference_count")
+        with named("silence_gate"):
+            edit = MotionEdit(gate=silence_gate)
+        options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         given, progress = read_audio(audio), Progress()
         images, fps = read_frames(images, fps)
         keep = read_keep(keep_mask, images)
         speech = fit_audio(given, len(images) / fps)
-        options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
+        check_models(speech_encoder, identity_model, motion_model, appearance_model, tuned)
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
         track = extract(images, fps, choice, progress.part(0.05, 0.25))
         before = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
-        identity = embed_identity(track, identity_model)
-        motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4))
-        bank = select(images, track, references, reference_count, progress.part(0.4, 0.45), keep, before)
+        identity = embed_identity(track if style is None else style, identity_model)
+        motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4), style)
+        motion = edit_motion(track, motion, edit, speech_16k(speech), style)
+        bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, before)
         painter = load_model(appearance_model, tuned)
         frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, before)
         seen = "" if before is None else f"{describe_occlusion(before)}; "
         report = f"{describe(track)}; {seen}{given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
+
+
+def check_models(speech: str, identity: str, motion: str, appearance: str, tuned: Tuning | None) -> None:
+    """Raise InputError, before any long work, unless these models and the tuning were made for each other."""
+    with named("motion_model"):
+        check_needs(
+            held("motion", motion, load_motion).model,
+            held("speech", speech, load_speech_encoder).model,
+            held("identity", identity, load_identity).model,
+        )
+    held_model(appearance, tuned)
 
 
 def read_frames(images: Tensor | Video, fps: float) -> Clip:

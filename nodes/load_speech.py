@@ -9,9 +9,10 @@ from typing import Any
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import Audio
 from ..comfyui_mytalk.speech.audio import read_audio as read_audio_file
-from .host import field, input_files, input_path, io, schema
+from .files import input_files, input_path
+from .host import field, io, schema
 from .inputs import CATEGORY, fps_input
-from .media import read_audio, write_audio
+from .media import check_fps, read_audio, write_audio
 
 NO_FILE = "none: use audio"
 LONGEST = 86_400.0  # seconds
@@ -107,6 +108,7 @@ class LoadSpeech(io.ComfyNode):
         fps: float,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
+        check_fps(fps)
         speech = read_audio(audio) if file == NO_FILE else read_audio_file(input_path(file))
         speech = amplify(cut(speech, start, duration), gain)
         return io.NodeOutput(write_audio(speech), math.ceil(speech.duration * fps - 1e-6), speech.duration)

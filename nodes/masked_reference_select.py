@@ -7,19 +7,19 @@ from torch import Tensor
 
 from ..comfyui_mytalk.appearance.bank import ReferenceBank, Schedule
 from ..comfyui_mytalk.appearance.occlusion import Occlusion
-from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.keep import either, told_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import select_references
-from .host import Progress, field, io, schema, to_host
-from .inputs import CATEGORY, REFERENCES, keep_input, reference_inputs
-from .media import read_images, read_keep
+from .host import field, io, schema, to_host
+from .inputs import CATEGORY, keep_input, reference_choice, reference_inputs
+from .media import read_keep
+from .progress import Progress
+from .tracks import track_in
 from .types import References, Track
 
 BATCH = 16  # masks looked at at a time
-FIXED = 3  # the paper's closed, half open and wide mouth
 
 
 class MaskedReferenceSelect(io.ComfyNode):
@@ -49,37 +49,26 @@ class MaskedReferenceSelect(io.ComfyNode):
     def execute(
         cls, images: Tensor, track: FaceTrack, mode: str, count: int, keep_mask: Tensor | None = None
     ) -> io.NodeOutput:
-        check_frames(images, track)
-        bank = select(images, track, mode, count, Progress(), read_keep(keep_mask, images))
+        wanted, fixed = reference_choice(mode, count, "mode", "count")
+        track, keep = track_in(images, track), read_keep(keep_mask, images)
+        bank = select(images, track, wanted, fixed, Progress(), keep)
         return io.NodeOutput(bank, to_host(visible_lips(bank)))
-
-
-def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None:
-    """Raise InputError unless there is one image for each frame of the track."""
-    if len(read_images(images, name)) != len(track):
-        raise InputError(
-            f"{name}: got {len(images)} frames, but the track has {len(track)}; connect the same frames to both"
-        )
 
 
 def select(
     images: Tensor,
     track: FaceTrack,
-    mode: str,
     count: int,
+    fixed: bool,
     progress: Progress,
     keep: Tensor | None = None,
     occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
-    """At most `count` references to retrieve from, or the fixed three; none with lips under `keep (f, h, w)`, or under
-    what was found before the face; what lies elsewhere is taken away."""
-    if mode not in REFERENCES:
-        raise InputError(f"mode: got {mode!r}, expected {', '.join(REFERENCES)}")
-    source, fixed = TensorSource(images, 1.0), mode == REFERENCES[1]
+    """At most `count` references, to retrieve from or `fixed`; none with lips under `keep (f, h, w)`, or under what was
+    found before the face; what lies elsewhere is taken away."""
     if keep is not None:
         occlusion = either(occlusion, told_occlusion(iter(keep.split(BATCH)), track, BATCH))
-    place, wanted = geometry(track), FIXED if fixed else count
-    return select_references(source, track, place, wanted, fixed, progress, occlusion)
+    return select_references(TensorSource(images, 1.0), track, geometry(track), count, fixed, progress, occlusion)
 
 
 def visible_lips(bank: ReferenceBank) -> Tensor:

@@ -5,6 +5,7 @@ f frames   c channels   h w picture   n samples
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from .host import to_host
 BLOCK = 8  # frames looked at together
 PARITY = 1.25  # by how much the power of even and odd samples of one channel may differ by chance
 ENOUGH = 4000  # samples to tell by
+LEAST_FPS, MOST_FPS = 0.1, 1000.0
 
 
 class Video(Protocol):
@@ -39,8 +41,18 @@ def read_clip(images: Tensor | Video, fps: float, name: str = "images") -> Clip:
     """IMAGE at `fps`, or VIDEO at its own rate; raises InputError for anything else."""
     if hasattr(images, "get_components"):
         components = images.get_components()
-        return Clip(read_images(components.images, name), float(components.frame_rate))
-    return Clip(read_images(images, name), fps)
+        return Clip(read_images(components.images, name), check_fps(float(components.frame_rate), name))
+    return Clip(read_images(images, name), check_fps(fps))
+
+
+def check_fps(fps: float, name: str = "fps") -> float:
+    """The same number of frames per second; raises InputError for what no clip has. A link brings any number."""
+    if not (math.isfinite(fps) and LEAST_FPS <= fps <= MOST_FPS):
+        raise InputError(
+            f"{name}: got {fps:g} frames per second, expected {LEAST_FPS:g} to {MOST_FPS:g}; connect the fps of Get "
+            "Video Components, or type what the frames have"
+        )
+    return fps
 
 
 def compact(images: Tensor) -> Tensor:
@@ -84,11 +96,16 @@ def read_keep(mask: Tensor | None, images: Tensor, name: str = "keep_mask") -> T
 def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
     """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
 
-    Raises InputError for None, which is what a silent video gives, and for no samples.
+    Raises InputError for None, which is what a silent video gives, for no samples, and for several sounds at once.
     """
     if audio is None:
         raise InputError(f"{name}: got no audio, expected speech; the video it comes from may be silent")
     waveform, rate = audio["waveform"], int(audio["sample_rate"])
+    if waveform.ndim == 3 and len(waveform) != 1:
+        raise InputError(
+            f"{name}: got {len(waveform)} sounds at once, expected one; make one at a time (batch_size 1), or take one "
+            "out of the batch"
+        )
     waveform = waveform[0] if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
     if waveform.shape[-1] == 0 or rate <= 0:
         raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech")

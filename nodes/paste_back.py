@@ -13,10 +13,11 @@ from ..comfyui_mytalk.geometry import Geometry, geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import bare_face, lay_back
-from .host import Progress, field, halving, io, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY, keep_input
-from .masked_reference_select import check_frames
 from .media import read_keep
+from .progress import Progress, halving
+from .tracks import check_frames, check_motion, scaled_to, track_in
 from .types import Track
 
 BATCH = 8
@@ -75,12 +76,12 @@ class PasteBack(io.ComfyNode):
         keep_mask: Tensor | None = None,
         motion: FaceTrack | None = None,
     ) -> io.NodeOutput:
-        for name, value in (("images", images), ("crops", crops)):
-            check_frames(value, track, name)
-        if motion is not None and len(motion) != len(track):
-            raise InputError(
-                f"motion: got {len(motion)} frames, but the track has {len(track)}; connect what was made from it"
-            )
+        track = track_in(images, track)
+        check_frames(crops, track, "crops")
+        crop_mask = crop_mask[None] if crop_mask.ndim == 2 else crop_mask
+        if motion is not None:
+            check_motion(motion, track)
+            motion = scaled_to(motion, track.size, "motion")
         for name, value in (("crops", crops), ("crop_mask", crop_mask)):
             if value.shape[1] != value.shape[2]:
                 raise InputError(

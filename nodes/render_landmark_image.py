@@ -9,8 +9,9 @@ from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .host import Progress, field, halving, io, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY
+from .progress import Progress, halving
 from .types import Track
 
 BATCH = 4  # half the time of 32: what a few frames need stays in the cache

@@ -16,10 +16,11 @@ from ..comfyui_mytalk.evaluation.sync_judge import load_sync_judge
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import load_identity
 from .extract_dense_landmarks import WEIGHTS, load_landmarker
-from .host import field, io, missing_models, network, schema, to_host
+from .host import field, io, schema, to_host
 from .inputs import CATEGORY, fps_input, model_input
-from .masked_reference_select import check_frames
-from .media import read_audio, read_images
+from .media import check_fps, read_audio, read_images, read_keep
+from .models import missing_models, network
+from .tracks import track_in
 from .types import Track
 
 
@@ -51,6 +52,13 @@ class Score(io.ComfyNode):
                 ),
                 model_input("identity", "identity_model"),
                 model_input("sync_judge", "sync_judge"),
+                field(
+                    io.Mask,
+                    "mask",
+                    optional=True,
+                    tooltip="Which pixels of the frames are new, from Lip Sync or Paste Back: all others are compared "
+                    "with the source's. Default: what the face in the frames suggests.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="plot", tooltip="Mouth opening over time, result red, source black."),
@@ -74,12 +82,14 @@ class Score(io.ComfyNode):
         same_words: bool,
         identity_model: str,
         sync_judge: str,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         made, original = read_images(frames, "frames"), read_images(source, "source")
-        check_frames(original, track, "source")
-        speech = read_audio(audio)
+        track, speech = track_in(original, track, "source"), read_audio(audio)
+        new = read_keep(mask, original, "mask")
+        check_fps(fps)
         identity = network("identity", identity_model, load_identity)
         judges = Judges(load_landmarker(), identity, network("sync_judge", sync_judge, load_sync_judge))
-        figures, plot = score_result(made[..., :3], original[..., :3], track, speech, fps, judges, same_words)
+        figures, plot = score_result(made[..., :3], original[..., :3], track, speech, fps, judges, same_words, new)
         picture = torch.from_numpy(np.asarray(plot).copy()).float()[None] / 255
         return io.NodeOutput(to_host(picture), as_text(figures), json.dumps(figures))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
-from ..comfyui_mytalk.appearance.tuning import load_tuning, save_tuning
+from ..comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning
+from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from ..comfyui_mytalk.output import check_output
 from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
-from .host import Progress, field, io, missing_models, network, output_folder, schema
+from .files import output_folder
+from .host import field, io, schema
 from .inputs import CATEGORY, model_input
-from .masked_reference_select import check_frames
+from .models import missing_models, network
+from .progress import Progress
+from .tracks import track_in
 from .types import Track, Tuned
 
+logger = logging.getLogger(__name__)
 MEMORY = 2 * 2**30  # bytes that tuning the small model takes beside its weights, generously
 
 
@@ -70,16 +79,35 @@ class TuneActor(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, track: FaceTrack, model: str, steps: int, seed: int, keep: bool) -> io.NodeOutput:
-        check_frames(images, track)
+        track = track_in(images, track)
         base = network("appearance", model, load_appearance, torch.float32, MEMORY)
         options = TuneOptions(steps, seed=seed)
         path = output_folder() / f"tuned_{fingerprint(images, track, base, options)}.safetensors"
         if keep and path.is_file():
             return io.NodeOutput(load_tuning(path))
+        if keep:
+            check_room(path)
         tuning = tune_on_clip(base, TensorSource(images, 1.0), track, options, Progress())
         if keep:
-            save_tuning(path, tuning)
+            keep_tuning(path, tuning)
         return io.NodeOutput(tuning)
+
+
+def check_room(path: Path) -> None:
+    """Raise InputError, before minutes of training, when `path` or the folder that it needs cannot be written."""
+    there = next(folder for folder in path.parents if folder.exists())
+    try:
+        check_output(there / path.name)
+    except InputError as error:
+        raise InputError(f"keep: {error}, or switch it off") from error
+
+
+def keep_tuning(path: Path, tuning: Tuning) -> None:
+    """Save the tuning if that is possible: a disk that is full by now does not undo the training."""
+    try:
+        save_tuning(path, tuning)
+    except (OSError, SafetensorError) as error:
+        logger.warning("the tuning works in this graph, but is not kept: cannot write %s: %s", path, error)
 
 
 def fingerprint(images: Tensor, track: FaceTrack, model: AppearanceModel, options: TuneOptions) -> str:

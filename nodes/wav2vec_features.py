@@ -9,9 +9,11 @@ import torch
 
 from ..comfyui_mytalk.speech.audio import Audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
-from .host import Progress, field, io, missing_models, network, schema
+from .host import field, io, schema
 from .inputs import CATEGORY, model_input
 from .media import read_audio
+from .models import missing_models, network
+from .progress import Progress
 from .types import SpeechFeatures, SpokenFeatures
 
 

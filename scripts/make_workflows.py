@@ -8,10 +8,12 @@ the order of widgets are worked out here, from the schemas of our nodes and what
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +160,9 @@ def note(text: str, number: int, nodes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    kept = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser("make_workflows", description=__doc__, formatter_class=kept).parse_args(arguments)
     from graphs import CORE, to_api
     from pack import Host
 

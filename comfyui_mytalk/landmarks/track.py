@@ -22,7 +22,7 @@ from .tracker import Face, FaceLandmarker, Tracker, load_face_landmarker
 
 __all__ = ["FaceTrack", "load_face_landmarker", "parse_choice", "track_faces"]
 
-Choice = str | int | tuple[float, float]  # "largest", an index from left to right, or the place of the face
+Choice = str | int | tuple[float, float]  # "largest", an index (see `track_faces`), or the place of the face
 MAX_GAP = 0.3  # seconds: longer gaps are not guessed
 MIN_SHARE = 0.05  # of the frames of the most frequent face: a face seen more rarely is a false alarm
 JUMP = 0.35  # face widths from one frame to the next: more is a cut
@@ -183,8 +183,8 @@ def choose_face(faces: list[Face], choice: Choice) -> Face:
     longest = max((len(face.points) for face in faces), default=0)
     if not longest:
         raise InputError(
-            "no face found in the video: use one where a face fills at least a tenth of the frame's height and looks "
-            "roughly at the camera"
+            "no face found in the video: use one where a face looks roughly at the camera and is not tiny; best is a "
+            "tenth of the frame's height or more"
         )
     faces = [face for face in faces if len(face.points) >= max(1, MIN_SHARE * longest)]
     if choice == "largest":

@@ -65,10 +65,10 @@ class MotionEdit:
     threshold: float = SILENCE
 
     def __post_init__(self) -> None:
-        if min(self.strength, self.smoothing, self.threshold) < 0:
+        if not all(0 <= x < math.inf for x in (self.strength, self.smoothing, self.threshold)):
             raise InputError(
                 f"got strength {self.strength:g}, smoothing {self.smoothing:g} s and threshold {self.threshold:g} dB, "
-                "expected none of them below 0"
+                "expected all of them finite and none below 0"
             )
         if not (0 <= self.blend <= 1 and 0 <= self.gate <= 1):
             raise InputError(f"got blend {self.blend:g} and gate {self.gate:g}, expected 0 to 1")

@@ -4,7 +4,8 @@ import os
 
 base_path = os.environ.get("FAKEHOST_BASE", os.path.join(os.path.dirname(__file__), "base"))
 models_dir = os.path.join(base_path, "models")
-folder_names_and_paths = {"audio_encoders": ([os.path.join(models_dir, "audio_encoders")], {".safetensors"})}
+supported_pt_extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
+folder_names_and_paths = {"audio_encoders": ([os.path.join(models_dir, "audio_encoders")], supported_pt_extensions)}
 
 
 def add_model_folder_path(folder_name, full_folder_path, is_default=False):

@@ -96,6 +96,7 @@ def test_same_graph_again_runs_nothing_and_a_new_seed_runs_from_the_sampler_on(s
     assert executed(server.run(second)) == ids_of(
         second,
         "MyTalkLandmarkDiffusionSampler",
+        "MyTalkEditMotion",
         "MyTalkRenderLandmarkImage",
         "MyTalkAppearanceVAE",
         "MyTalkPasteBack",

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_help_page_names_every_input_and_output(host, node_id: str) -> None:
     schema = host.nodes[node_id].GET_SCHEMA()
     for name in [i.id for i in schema.inputs] + [o.display_name for o in schema.outputs]:
         assert f"`{name}`" in page, name
+
+
+def shown(value: Any) -> str:
+    """A default as help pages write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"`{value}`" if isinstance(value, str) else f"{value:g}"
+
+
+@pytest.mark.parametrize("node_id", IDS)
+def test_help_page_says_every_default(host, node_id: str) -> None:
+    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.split("## Outputs")[0].splitlines() if line.startswith("| `")]
+    for i in host.nodes[node_id].GET_SCHEMA().inputs:
+        said = [row[1] for row in rows if f"`{i.id}`" in row[0]]  # further tables explain single inputs
+        default = getattr(i, "default", None)
+        assert said[:1] == [shown(default) if default is not None else "none" if i.optional else "–"], i.id
 
 
 def test_an_older_host_never_sees_what_it_does_not_know(host) -> None:

@@ -46,7 +46,7 @@ def test_pixels_outside_the_mask_are_the_inputs_own(clip) -> None:
     assert not torch.equal(clip.frames, clip.images)
 
 
-def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
+def test_all_in_one_gives_what_single_steps_give(host, clip) -> None:
     from tiny import NAMES
 
     names = {
@@ -56,7 +56,7 @@ def test_all_in_one_gives_what_the_nine_nodes_give(host, clip) -> None:
         "appearance_model": NAMES["appearance"],
     }
     inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": 6, **names}
-    frames, speech, mask, report, fps = host.run("MyTalkLipSync", audio=clip.audio, **inputs)
+    frames, speech, mask, report, fps = host.run("MyTalkLipSync", audio=clip.audio, silence_gate=0.0, **inputs)
     assert (frames - clip.frames).abs().max() < 1e-4
     assert (mask - clip.mask).abs().max() < 1e-4
     assert torch.equal(speech["waveform"], clip.speech["waveform"])
@@ -71,7 +71,8 @@ def test_a_kept_hand_stays_in_front(host, clip) -> None:
     keep[:, :, : clip.images.shape[2] // 2] = 1
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
     inputs = {"images": clip.images, "fps": clip.fps, "seed": 3, "steps": 4, "speech_encoder": NAMES["speech"], **names}
-    frames, _, mask, _, _ = host.run("MyTalkLipSync", audio=clip.audio, reference_count=6, keep_mask=keep[:1], **inputs)
+    inputs |= {"reference_count": 6, "silence_gate": 0.0}
+    frames, _, mask, _, _ = host.run("MyTalkLipSync", audio=clip.audio, keep_mask=keep[:1], **inputs)
     assert torch.equal(frames[keep == 1], clip.images[keep == 1]) and mask[keep == 1].max() == 0
     assert mask[keep == 0].max() == 1
     pasted, new = host.run(
@@ -138,7 +139,8 @@ def test_nodes_give_what_the_library_gives(host, clip) -> None:
 
     names = ("pipeline", "frames", "geometry", "landmarks.track")
     pipeline, sources, places, track = (host.module(f"comfyui_mytalk.{name}") for name in names)
-    generate, identity = (host.module(f"comfyui_mytalk.motion.{name}") for name in ("generate", "identity"))
+    generate, identity, edit = (host.module(f"comfyui_mytalk.motion.{n}") for n in ("generate", "identity", "edit"))
+    audio = host.module("comfyui_mytalk.speech.audio")
     appearance, references = (
         host.module("comfyui_mytalk.appearance.model"),
         host.module("comfyui_mytalk.appearance.references"),
@@ -151,6 +153,8 @@ def test_nodes_give_what_the_library_gives(host, clip) -> None:
         features = clip.features.values
         tokens = identity.identity_tokens(identity.load_identity(NAMES["identity"]), face)
         spoken = generate.speak(model, face, features, tokens)
+        heard = audio.speech_16k(audio.Audio(clip.speech["waveform"][0], clip.speech["sample_rate"]))
+        spoken = edit.edit_motion(face, spoken, edit.MotionEdit(gate=1.0), heard)
         bank = pipeline.select_references(source, face, places.geometry(face), references.BANK)
         painter, place = appearance.load_appearance(NAMES["appearance"]), places.geometry(face, spoken)
         expected = torch.cat([part[0] for part in pipeline.render_clip(painter, source, spoken, place, bank)])
@@ -216,6 +220,16 @@ def test_crops_may_come_back_larger_but_not_cut(host, clip) -> None:
         host.run("MyTalkPasteBack", crops=larger, crop_mask=mask[:1], **given)
     with pytest.raises(error, match="motion: got 1 frames, but the track has 10"):
         host.run("MyTalkPasteBack", crops=larger, crop_mask=mask, **given | {"motion": clip.motion[:1]})
+    with pytest.raises(error, match="motion: got 1 frames, but the track has 10"):
+        host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted | {"motion": clip.motion[:1]})
+
+
+def test_one_mask_of_one_frame_needs_no_count(host, clip) -> None:
+    """MASKs of two dimensions are common: several mask nodes give them."""
+    one = {"images": clip.images[:1], "crops": clip.crops[:1], "track": clip.track[:1], "motion": clip.motion[:1]}
+    frames, _ = host.run("MyTalkPasteBack", crop_mask=clip.crop_mask[0], **one)
+    expected, _ = host.run("MyTalkPasteBack", crop_mask=clip.crop_mask[:1], **one)
+    assert torch.equal(frames, expected) and not torch.equal(frames, clip.images[:1])
 
 
 def test_close_ups_are_painted_larger_in_single_steps_as_in_one(host, clip) -> None:
@@ -240,9 +254,8 @@ def test_close_ups_are_painted_larger_in_single_steps_as_in_one(host, clip) -> N
     frames, covered = host.run("MyTalkPasteBack", images=images, **laid)
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion")}
     inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "seed": 3, "steps": 4, "reference_count": count}
-    whole, _, other, *_ = host.run(
-        "MyTalkLipSync", **inputs, **names, speech_encoder=NAMES["speech"], appearance_model=model
-    )
+    inputs |= {"speech_encoder": NAMES["speech"], "appearance_model": model, "silence_gate": 0.0, **names}
+    whole, _, other, *_ = host.run("MyTalkLipSync", **inputs)
     assert (frames - whole).abs().max() < 1e-3 and (covered - other).abs().max() < 1e-4
     assert torch.equal(frames[covered == 0], images[covered == 0]) and (frames - images).abs().max() > 0.05
 
@@ -360,21 +373,54 @@ def test_load_speech_says_what_is_missing(host, clip) -> None:
     assert "gone.wav" in host.method("MyTalkLoadSpeech", "validate_inputs")(file="gone.wav")
 
 
-def test_a_tuned_actor_is_painted_by_other_weights_and_kept(host, clip) -> None:
+@pytest.fixture
+def longer(clip) -> dict[str, object]:
+    """Enough frames to tune on."""
     from tiny import NAMES
 
-    images = torch.cat([clip.images, clip.images.flip(0)])
     track = clip.track.replace(
         points=torch.cat([clip.track.points, clip.track.points.flip(0)]),
         found=clip.track.found.repeat(2),
         times=torch.arange(20, dtype=torch.float64) / clip.fps,
         filled=None,
     )
-    given = {"images": images, "track": track, "model": NAMES["appearance"], "steps": 2}
-    tuned = host.run("MyTalkTuneActor", **given)[0]
-    kept = host.run("MyTalkTuneActor", **given)[0]
+    images = torch.cat([clip.images, clip.images.flip(0)])
+    return {"images": images, "track": track, "model": NAMES["appearance"], "steps": 2}
+
+
+def test_a_tuned_actor_is_painted_by_other_weights_and_kept(host, clip, longer) -> None:
+    tuned = host.run("MyTalkTuneActor", **longer)[0]
+    kept = host.run("MyTalkTuneActor", **longer)[0]
     assert kept.digest == tuned.digest and kept is not tuned, "read back from the output folder"
     crops, mask = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted, tuned=tuned)
     assert torch.equal(mask, clip.crop_mask) and not torch.equal(crops, clip.crops)
     again, _ = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
     assert torch.equal(again, clip.crops), "the shared weights are as they were"
+
+
+def test_where_nothing_can_be_kept_nothing_is_trained(host, longer, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = host.module("nodes.tune_actor")
+    monkeypatch.setattr(module, "tune_on_clip", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(module, "output_folder", lambda: tmp_path / "mytalk")
+    (tmp_path / "mytalk").write_text("a file, where the folder should be")
+    with pytest.raises(ValueError, match=r"^keep: cannot write .*mytalk.*, or switch it off$"):
+        host.run("MyTalkTuneActor", **longer)
+
+
+@pytest.mark.parametrize("kind", ["os", "safetensors"])
+def test_a_disk_that_fills_up_does_not_undo_the_training(
+    host, longer, tmp_path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    from safetensors import SafetensorError
+
+    module = host.module("nodes.tune_actor")
+    error = OSError(28, "No space left on device") if kind == "os" else SafetensorError("I/O error: no space left")
+
+    def save(path: object, tuning: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "output_folder", lambda: tmp_path / "mytalk")
+    monkeypatch.setattr(module, "save_tuning", save)
+    tuned = host.run("MyTalkTuneActor", **longer)[0]
+    assert tuned.state and "is not kept" in caplog.text and "space left" in caplog.text
+    assert list(tmp_path.iterdir()) == [], "what was tried beforehand is gone"

@@ -25,7 +25,7 @@ def audio(seconds: float, rate: int = 16_000) -> dict[str, Any]:
         (24.0, "alpha", audio(0.1, 8000)),
         (25.0, "one", audio(3.0, 48_000)),
         (30.0, "float", {"waveform": (tones(0.4) * 32_000).short()[None], "sample_rate": 16_000}),
-        (60.0, "half", {"waveform": tones(0.2)[None].expand(2, 2, -1).half(), "sample_rate": 16_000}),
+        (60.0, "half", {"waveform": tones(0.2)[None].expand(1, 2, -1).half(), "sample_rate": 16_000}),
         (50.0, "float", {"waveform": torch.zeros(1, 1, 1600), "sample_rate": 16_000}),
     ],
     ids=["16-lazy-half", "23.976-short", "24-alpha", "25-one-frame", "30-int16", "60-stereo-half", "50-silence"],

@@ -65,9 +65,44 @@ def test_shipped_weights_are_the_defaults(infos, path: Path) -> None:
                 assert value == options["default"]
 
 
-def test_nine_nodes_are_chained() -> None:
-    used = [node["class_type"] for node in read(TWINS / "lipsync_nine_nodes.json").values()]
-    assert sum(name.startswith("MyTalk") for name in used) == 9
+def test_single_steps_do_all_that_lip_sync_does(host) -> None:
+    """The paper's nine, and the two that Lip Sync has beside them, set as it sets them."""
+    prompt = read(TWINS / "lipsync_nine_nodes.json")
+    used = {node["class_type"]: key for key, node in prompt.items() if node["class_type"].startswith("MyTalk")}
+    assert len(used) == 11
+    gate = {i.id: i.default for i in host.nodes["MyTalkLipSync"].GET_SCHEMA().inputs if i.id == "silence_gate"}
+    edit = prompt[used["MyTalkEditMotion"]]["inputs"]
+    assert edit["silence_gate"] == gate["silence_gate"] > 0 and edit["audio"] == [used["MyTalkLoadSpeech"], 0]
+    for drawn in ("MyTalkAppearanceVAE", "MyTalkPasteBack"):
+        assert prompt[used[drawn]]["inputs"]["motion"] == [used["MyTalkEditMotion"], 0]
+    assert prompt[used["MyTalkRenderLandmarkImage"]]["inputs"]["track"] == [used["MyTalkEditMotion"], 0]
+    for covered in ("MyTalkMaskedReferenceSelect", "MyTalkPasteBack"):
+        assert prompt[used[covered]]["inputs"]["keep_mask"] == [used["MyTalkFindOcclusions"], 0]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_no_template_exaggerates(path: Path) -> None:
+    """The mouth opens as far as the actor's own does: strength is for those who want more."""
+    for node in read(TWINS / path.name).values():
+        assert node["inputs"].get("strength", 1.0) == 1.0, node["class_type"]
+
+
+def test_help_of_the_script_that_makes_them_writes_nothing(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from scripts import make_workflows
+
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: pytest.fail("written"))
+    with pytest.raises(SystemExit, match="0"):
+        make_workflows.main(["--help"])
+    assert "scripts/workflows.json" in capsys.readouterr().out
+
+
+def test_made_graphs_are_what_the_script_makes(infos) -> None:
+    from scripts.make_workflows import build
+
+    described = read(ROOT / "scripts" / "workflows.json")
+    assert len(described) == len(SHIPPED) - 2
+    for name, graph in described.items():
+        assert build(name, graph, infos) == read(ROOT / "workflows" / f"{name}.json"), name
 
 
 def test_checks_would_see_a_broken_graph(infos) -> None:

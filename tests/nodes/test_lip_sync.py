@@ -1,0 +1,97 @@
+"""What Lip Sync does beside the nine steps, and what it refuses before it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import NAMES
+
+MODELS = {"speech_encoder": NAMES["speech"], **{f"{r}_model": NAMES[r] for r in ("identity", "motion", "appearance")}}
+
+
+@pytest.fixture
+def inputs(clip) -> dict[str, Any]:
+    """Speech that ends early in the clip."""
+    waveform = clip.audio["waveform"].clone()
+    waveform[..., 1600:] = 0
+    audio = {"waveform": waveform, "sample_rate": 16_000}
+    return {"images": clip.images, "audio": audio, "fps": clip.fps, "seed": 3, "steps": 4, **MODELS}
+
+
+def test_mouth_rests_in_pauses_as_on_the_command_line(host, inputs) -> None:
+    gate = host.module("comfyui_mytalk.sync").SyncOptions().silence_gate
+    schema = host.nodes["MyTalkLipSync"].GET_SCHEMA()
+    assert next(i.default for i in schema.inputs if i.id == "silence_gate") == gate == 1
+    frames = {gate: host.run("MyTalkLipSync", **inputs, silence_gate=gate)[0] for gate in (0.0, 1.0)}
+    as_saved = host.run("MyTalkLipSync", **inputs)[0]
+    assert torch.equal(as_saved, frames[1.0]), "graphs saved before there was a gate rest as well"
+    moved = (frames[1.0] - frames[0.0]).abs().flatten(1).amax(1)
+    assert moved[-1] > 0.01
+
+
+def test_pauses_are_edited_as_the_single_node_does(host, clip, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, motions = host.module("nodes.lip_sync"), {}
+    render = module.render
+
+    def keep(images: Any, track: Any, motion: Any, *others: Any) -> Any:
+        motions[gate] = track, motion
+        return render(images, track, motion, *others)
+
+    monkeypatch.setattr(module, "render", keep)
+    for gate in (0.0, 0.5):
+        _, speech, *_ = host.run("MyTalkLipSync", **inputs, silence_gate=gate)
+    track, generated = motions[0.0]
+    edited = host.run("MyTalkEditMotion", track=track, motion=generated, audio=speech, silence_gate=0.5)[0]
+    assert torch.equal(motions[0.5][1].points, edited.points) and not torch.equal(edited.points, generated.points)
+
+
+def test_style_is_the_manner_of_identity_motion_and_rest(host, clip, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, seen = host.module("nodes.lip_sync"), []
+    style = clip.track.replace(points=clip.track.points + 0.5)
+    embed, sample, edit = module.embed_identity, module.sample_motion, module.edit_motion
+    monkeypatch.setattr(module, "embed_identity", lambda track, model: seen.append(track) or embed(track, model))
+    monkeypatch.setattr(module, "sample_motion", lambda *given: seen.append(given[-1]) or sample(*given))
+    monkeypatch.setattr(module, "edit_motion", lambda *given: seen.append(given[-1]) or edit(*given))
+    host.run("MyTalkLipSync", **inputs, style=style)
+    assert len(seen) == 3 and all(track is style for track in seen)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"speech_encoder": "speech_small"}, r"^motion_model: .*speech features"),
+        ({"identity_model": "identity_small"}, r"^motion_model: .*identity"),
+        ({"references": "latest"}, r"^references: got 'latest', expected nearest mouth or fixed$"),
+        ({"reference_count": 0}, r"^reference_count: got 0, expected at least 1"),
+        ({"silence_gate": 1.5}, r"^silence_gate: .*1\.5, expected 0 to 1"),
+        ({"silence_gate": float("nan")}, r"^silence_gate: .*nan, expected 0 to 1"),
+        ({"face": "prettiest"}, r"^face: got"),
+    ],
+)
+def test_what_does_not_fit_is_known_before_long_work(
+    host, inputs, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    for work in ("speech_features", "extract", "see_occlusions", "sample_motion", "select", "render"):
+        monkeypatch.setattr(host.module("nodes.lip_sync"), work, lambda *_: pytest.fail("long work"))
+    with pytest.raises(ValueError, match=said):
+        host.run("MyTalkLipSync", **inputs | change)
+
+
+def test_a_tuning_of_other_weights_is_known_before_long_work(host, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning = host.module("comfyui_mytalk.appearance.tuning").Tuning({}, "another", "0" * 64)
+    for work in ("speech_features", "extract"):
+        monkeypatch.setattr(host.module("nodes.lip_sync"), work, lambda *_: pytest.fail("long work"))
+    with pytest.raises(ValueError, match="^tuned: this tuning is of another"):
+        host.run("MyTalkLipSync", **inputs, tuned=tuning)
+
+
+def test_checking_moves_no_network(host, inputs) -> None:
+    """They are read, which a run needs anyway; the host makes room on the device for one at a time, when it works."""
+    module, loads = host.module("nodes.lip_sync"), []
+    names = [inputs[key] for key in ("speech_encoder", "identity_model", "motion_model", "appearance_model")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host.management, "load_models_gpu", lambda *given, **_: loads.append(given))
+        module.check_models(*names, None)
+    assert not loads

@@ -21,6 +21,7 @@ from .teeth import show_teeth
 from .warp import align_references
 
 RING = 8  # pixels around the mask that references show too, so that the network can compare their colours
+RIM = 2  # of these that are tinged by the black beyond
 BORDER = 10.0  # pixels over which the mask fades where the window would cut it
 
 
@@ -101,7 +102,9 @@ def render_crops(
     references: References,
     drawing: Tensor | None = None,
 ) -> Tensor:
-    """Generated crops `(b, 3, s, s)`: the network's picture where it sees, the source crop elsewhere.
+    """Generated crops `(b, 3, s, s)`: the network's picture in and around the mask, the source crop elsewhere.
+
+    Farther out references end, and the network's picture is black: nothing of it is pasted, but people look at crops.
 
     `drawing` replaces the landmark image that `points` would give (an edited one, for example).
     """
@@ -110,8 +113,7 @@ def render_crops(
     inputs = model_inputs(model.params, crops, drawing, points, mask, references)
     picture = finish_mouth(model.params, model(*inputs), inputs.references, points, references, size)
     top, bottom, left, right = model.params.window or (0, size, 0, size)
-    if model.params.window is None:
-        return picture
+    near = dilate((mask > 0).to(crops.dtype), RING - RIM)[..., top:bottom, left:right] > 0
     out = crops.clone()
-    out[..., top:bottom, left:right] = picture
+    out[..., top:bottom, left:right] = torch.where(near, picture, crops[..., top:bottom, left:right])
     return out

@@ -50,3 +50,10 @@ def test_between_the_lips_the_nearest_mouth_is_seen(painter, monkeypatch) -> Non
 def test_what_is_painted_has_the_light_of_the_frame(painter) -> None:
     hole = (Ellipsis, slice(140, 220), slice(80, 176))
     assert (painted(painter, 0.85)[hole].mean() - 0.5).abs() < 0.03  # of 0.075
+
+
+def test_crops_show_the_frame_where_references_end(painter) -> None:
+    """The network sees black there, and paints it; restorers and previews get these crops."""
+    crop = painted(painter)
+    assert (crop[..., :120, :] == 0.5).all() and (crop[..., 100:250, :60] == 0.5).all()
+    assert crop.min() > 0.1

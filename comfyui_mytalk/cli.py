@@ -42,6 +42,7 @@ TRAINERS = {
     "speech": "a speech encoder from synthetic speech and clips, in place of the one that ships",
     "identity": "the identity extractor",
     "motion": "landmark diffusion: how a mouth moves to speech",
+    "style": "the style reference of a motion model: how a person shapes sounds",
     "appearance": "the renderer of the lower face",
     "occlusion": "the network that sees what lies before a face",
     "sync-judge": "the network that judges lip sync, for evaluation alone",
@@ -194,6 +195,14 @@ def _add_sync(commands: Any) -> None:
     )
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")
     add("--strength", type=float, default=1.0, metavar="X", help="how far the mouth opens (default %(default)s)")
+    add(
+        "--style-strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="how much of how the actor shapes sounds is learnt from the sound of VIDEO, or of --style-video; "
+        "0: nothing (default %(default)s)",
+    )
     add("--silence-gate", type=float, default=1.0, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
     add("--speech-encoder", default="speech_small", metavar="NAME", help="also a Hugging Face folder")

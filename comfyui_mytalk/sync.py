@@ -29,13 +29,12 @@ from .geometry import geometry
 from .keep import MaskFile, either, find_occlusion, told_occlusion
 from .landmarks.track import Choice, FaceTrack, load_face_landmarker, parse_choice, track_faces
 from .landmarks.tracker import FaceLandmarker
-from .motion.edit import MotionEdit, edit_motion
-from .motion.generate import MotionOptions, speak
-from .motion.identity import IdentityExtractor, identity_tokens, load_identity
+from .motion.identity import IdentityExtractor, load_identity
 from .motion.model import MotionModel, check_needs, load_motion
 from .output import check_output
 from .pipeline import render_clip, select_references
-from .speech.audio import Audio, fit_audio, read_audio, speech_16k
+from .speaking import heard_in, motion_choices, speak_track
+from .speech.audio import Audio, fit_audio, read_audio
 from .speech.features import SpeechFeatures, load_speech_encoder
 from .training.tune import TuneOptions, tune_on_clip
 from .video.reader import VideoReader
@@ -56,7 +55,9 @@ class SyncOptions:
     `silence_gate`: how far the mouth rests where the speech is silent, 0..1.
     `references`: "retrieved" for each frame from the whole clip, or the paper's three "fixed" ones; they are taken
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
-    in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `keep_mask`: a picture
+    in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `style_strength`: how
+    much of how the person shapes sounds is taken from that clip, or from the video, where it is heard too; 0 is
+    nothing. `keep_mask`: a picture
     or video, light where the film stays as it is, a hand before the mouth for one. `keep_occlusions`: what a network
     finds before the mouth stays too, or is painted over. `tune`: steps of actor tuning before the pictures are made;
     `tuned`: an earlier tuning. Names of weights are shipped names or paths.
@@ -78,6 +79,7 @@ class SyncOptions:
     tune: int = 0
     tuned: str | Path | None = None
     strength: float = 1.0
+    style_strength: float = 1.0
     silence_gate: float = 1.0
     speech_encoder: str = "speech_small"
     identity: str = "identity_small"
@@ -191,7 +193,7 @@ def sync_video(
     source = FittedReader(film, given.line.index)
     track = fit_track(filmed, source.index, source.times)
     with watch.stage("motion"):
-        spoken = speak_inputs(models, given, track, options, told("motion"))
+        spoken = speak_inputs(models, given, filmed, track, options, told("motion"))
     with watch.stage("references"):
         bank = show_inputs(models, given, filmed, before, options, told("references"))
     if given.tune is not None:
@@ -217,13 +219,21 @@ def open_output(given: Inputs, crf: int) -> VideoWriter:
 
 
 def speak_inputs(
-    models: Models, given: Inputs, track: FaceTrack, options: SyncOptions, progress: Progress
+    models: Models, given: Inputs, filmed: FaceTrack, track: FaceTrack, options: SyncOptions, progress: Progress
 ) -> FaceTrack:
-    """The output's track with a lower face that speaks the words that were given, in the manner that was."""
-    style = None if given.style is None else track_faces(given.style.chunks(CHUNK), models.landmarker)
+    """The output's `track` with a lower face that speaks the words that were given, in the manner that was.
+
+    `filmed` is the film's own track, whose sound is the style reference unless a style clip is.
+    """
+    style, reference = None, None
+    if given.style is not None:
+        style = track_faces(given.style.chunks(CHUNK), models.landmarker)
+        reference = heard_in(given.style, style)
+    elif options.style_strength:
+        reference = heard_in(given.film, filmed)
     # A last picture that stands on while the speech ends has no later mouth.
     heard = fit_audio(given.audio, float(track.times[-1]) + last_shown(track.times, given.film.info.fps))
-    return speak_track(models, track, heard, options, progress, style)
+    return speak_track(models, track, heard, options, progress, style, reference)
 
 
 def show_inputs(
@@ -267,33 +277,6 @@ def show_references(
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:
     """The track of the output's timeline: rows `index (f,)` of the source's, shown at `times (f,)`."""
     return track[index].replace(times=times)
-
-
-def speak_track(
-    models: Models,
-    track: FaceTrack,
-    audio: Audio,
-    options: SyncOptions,
-    progress: Progress = None,
-    style: FaceTrack | None = None,
-) -> FaceTrack:
-    """Speech features, identity and motion: the track with a lower face that speaks `audio` and rests in pauses.
-
-    `style` is another clip of the same person, whose manner is taken.
-    """
-    speech = speech_16k(audio)
-    with torch.inference_mode():
-        features = models.speech(speech)
-    tokens = identity_tokens(models.identity, track if style is None else style)
-    motion, edit = motion_choices(options)
-    spoken = speak(models.motion, track, features, tokens, motion, progress, style)
-    return edit_motion(track, spoken, edit, speech, style)
-
-
-def motion_choices(options: SyncOptions) -> tuple[MotionOptions, MotionEdit]:
-    """How to sample, and what to change of that; raises InputError when it cannot be."""
-    motion = MotionOptions(steps=options.steps, seed=options.seed, strength=options.strength)
-    return motion, MotionEdit(gate=options.silence_gate)
 
 
 def report(

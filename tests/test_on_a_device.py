@@ -12,8 +12,9 @@ from torch import Tensor
 from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.track import track_faces
 from comfyui_mytalk.pipeline import render_clip
+from comfyui_mytalk.speaking import speak_track
 from comfyui_mytalk.speech.audio import fit_audio, read_audio
-from comfyui_mytalk.sync import SyncOptions, load_models, see_occlusions, show_references, speak_track
+from comfyui_mytalk.sync import SyncOptions, load_models, see_occlusions, show_references
 from comfyui_mytalk.video.reader import VideoReader
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))

@@ -40,8 +40,9 @@ from .syncnet import load_syncnet
 from .talks import PROTOCOLS, partners
 
 OPTIONS = (
-    "seed", "steps", "strength", "references", "speech_encoder", "identity", "motion", "appearance", "device", "dtype",
-)  # fmt: skip
+    *("seed", "steps", "strength", "style_strength", "references"),
+    *("speech_encoder", "identity", "motion", "appearance", "device", "dtype"),
+)
 WEIGHTS = ("motion", "appearance", "identity")
 
 

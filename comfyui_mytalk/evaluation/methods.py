@@ -21,7 +21,8 @@ from ..frames import TensorSource
 from ..geometry import geometry
 from ..landmarks.track import FaceTrack
 from ..pipeline import render_clip, select_references
-from ..sync import Models, SyncOptions, speak_track
+from ..speaking import Heard, speak_track
+from ..sync import Models, SyncOptions
 from .baselines import energy_mouth, static_mouth
 from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case
 
@@ -119,8 +120,16 @@ class Studio:
         if case.protocol == RECONSTRUCTION:
             return case.talk.track
         if self._spoken is None or self._spoken[0] is not case:
-            self._spoken = case, speak_track(self.models, case.talk.track, case.audio, self.options, None)
+            self._spoken = case, self.speak(case)
         return self._spoken[1]
+
+    def speak(self, case: Case) -> FaceTrack:
+        """Our movement. The clip is its own style reference; where it is the right answer, each half is the other's."""
+        track, points = case.talk.track, case.talk.track.points.clone()
+        for part, allowed in folds(track, case.held_out):
+            reference = Heard(allowed, case.talk.audio)
+            points[part] = speak_track(self.models, track, case.audio, self.options, reference=reference).points[part]
+        return track.replace(points=points)
 
     def make_shifted(self, case: Case) -> Rendered:
         """Our method with the same speech over the source that starts `SHIFT` later; its start comes last."""
@@ -128,7 +137,8 @@ class Studio:
         source = torch.arange(len(case.talk)).roll(-turn)
         track = case.talk.track[source].replace(times=case.talk.track.times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
-        spoken = speak_track(self.models, track, case.audio, self.options, None)
+        reference = Heard(case.talk.track, case.talk.audio)
+        spoken = speak_track(self.models, track, case.audio, self.options, reference=reference)
         return paint(self.models.appearance, shifted, spoken, self.options.references == "fixed")
 
 

@@ -25,10 +25,15 @@ class DenoiserBlock(nn.Module):
         attends = p.condition in ("embedding", "cross")
         self.step, self.speech = nn.Linear(d, d), mlp(p.speech_dim, d)
         self.identity = mlp(p.identity_dim, d) if attends else None
+        self.style = nn.Linear(d, d, bias=False) if p.style_heads else None
+        if self.style is not None:  # weights trained without it stay what they are
+            nn.init.zeros_(self.style.weight)
         self.block = ConformerBlock(d, p.ffn, p.heads, p.kernel, p.dropout, p.rotary, cross=attends)
 
-    def forward(self, x: Tensor, step: Tensor, speech: Tensor, identity: Tensor) -> Tensor:
+    def forward(self, x: Tensor, step: Tensor, speech: Tensor, identity: Tensor, style: Tensor | None) -> Tensor:
         x = x + self.step(step)[:, None] + self.speech(speech)
+        if self.style is not None and style is not None:
+            x = x + self.style(style)
         return self.block(x, None if self.identity is None else self.identity(identity))
 
 
@@ -51,8 +56,13 @@ class MotionDenoiser(nn.Module):
         if params.zero_init:
             nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, upper: Tensor, step: Tensor, speech: Tensor, identity: Tensor) -> Tensor:
-        """`x (b, t, c)`, `upper (b, t, u)`, `step (b,)`, `speech (b, t, d)`, `identity (b, r, d)` -> x0 `(b, t, c)`."""
+    def forward(
+        self, x: Tensor, upper: Tensor, step: Tensor, speech: Tensor, identity: Tensor, style: Tensor | None = None
+    ) -> Tensor:
+        """`x (b, t, c)`, `upper (b, t, u)`, `step (b,)`, `speech (b, t, d)`, `identity (b, r, d)` -> x0 `(b, t, c)`.
+
+        `style (b, t, dim)` is what `StyleAttention` found in a reference of the person.
+        """
         hidden = self.lower_in(x) + self.upper_in(upper)
         if self.key_in is not None:
             hidden = hidden + self.key_in(identity.mean(1, keepdim=True))
@@ -60,5 +70,5 @@ class MotionDenoiser(nn.Module):
             hidden = hidden + sinusoid(torch.arange(x.shape[1], device=x.device), self.params.dim).to(x.dtype)
         time = self.step(sinusoid(step, self.params.dim).to(x.dtype))
         for block in self.blocks:
-            hidden = block(hidden, time, speech, identity)
+            hidden = block(hidden, time, speech, identity, style)
         return self.out(hidden)

@@ -23,6 +23,7 @@ from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips
 from .model import MotionModel
 from .params import FPS
+from .style import StyleMemory
 from .turning import turn_effect
 from .windows import cut_windows, fuse_windows, in_batches, window_starts
 
@@ -43,6 +44,7 @@ class MotionOptions:
     guidance: weight of the speech against no speech, 1 is off. variation: size of the starting noise; below 1 the
     motion is nearer to what is most likely for the speech. match_range: open the mouth as far as the person does in
     the clip, and as they shape it (`speak` only), so far as the clip shows them talking; see `match_manner`.
+    style_strength: weight of the style reference, where one is given; 0 is without.
     Raises InputError for a value out of its range.
     """
 
@@ -55,6 +57,7 @@ class MotionOptions:
     strength: float = 1.0
     variation: float = 0.5
     match_range: bool = True
+    style_strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.sampler not in ("ddim", "ddpm"):
@@ -65,7 +68,7 @@ class MotionOptions:
             )
         if not 0 <= self.seed < SEEDS:
             raise InputError(f"got seed {self.seed}, expected a whole number from 0 to {SEEDS - 1}")
-        for name in ("strength", "guidance", "variation"):
+        for name in ("strength", "guidance", "variation", "style_strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"got {name} {getattr(self, name):g}, expected 0 or more")
         if not 0 <= self.eta <= 1:
@@ -81,18 +84,20 @@ def generate_motion(
     reference: Tensor,
     options: MotionOptions | None = None,
     progress: Progress | None = None,
+    style: StyleMemory | None = None,
 ) -> Tensor:
     """Lower-face motion for any length of speech, in fused windows (MyTalk, section 3.3).
 
     `features (s, d)` with s = 2 t, `upper (t, 103, 2)`, `identity (r, d)`, `reference (r, 180, 2)`: resting lower faces
-    -> `(t, 180, 2)`. Landmarks are canonical centimetres. Raises InputError when the conditions do not fit the model.
+    -> `(t, 180, 2)`. Landmarks are canonical centimetres. `style`: how the person shapes sounds (`remember`). Raises
+    InputError when the conditions do not fit the model.
     """
     options = options or MotionOptions()
     check_shapes(model, features, upper, identity)
     device, frames = model.lower_mean.device, len(upper)
     generator = torch.Generator().manual_seed(options.seed)
     noise = options.variation * torch.randn(frames, model.params.channels, generator=generator).to(device)
-    denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options)
+    denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options, style)
     alphas = cosine_alphas().to(device)
     denoise = with_progress(denoise, options.steps, progress)
     if options.sampler == "ddpm":
@@ -122,7 +127,12 @@ def check_shapes(model: MotionModel, features: Tensor, upper: Tensor, identity: 
 
 
 def window_denoiser(
-    model: MotionModel, features: Tensor, upper: Tensor, identity: Tensor, options: MotionOptions
+    model: MotionModel,
+    features: Tensor,
+    upper: Tensor,
+    identity: Tensor,
+    options: MotionOptions,
+    style: StyleMemory | None = None,
 ) -> Denoise:
     """A function `(x (t, c), step) -> x0 (t, c)` that runs the denoiser on fused windows of the whole clip."""
     params, frames = model.params, len(upper)
@@ -131,19 +141,32 @@ def window_denoiser(
     speech = cut_windows(features, [2 * start for start in starts], 2 * size)
     speech = in_batches(model.speech_encoder, options.window_batch, speech)
     upper = cut_windows(model.encode_upper(upper[None])[0], starts, size)
+    manner = mixed_style(model, speech, style, options)
 
-    def run(speech: Tensor) -> Denoise:
+    def run(speech: Tensor, manner: Tensor) -> Denoise:
         def denoise(x: Tensor, step: int) -> Tensor:
-            def network(x: Tensor, upper: Tensor, speech: Tensor) -> Tensor:
+            def network(x: Tensor, upper: Tensor, speech: Tensor, manner: Tensor) -> Tensor:
                 steps = torch.full((len(x),), step, device=x.device)
-                return model.denoiser(x, upper, steps, speech, identity.expand(len(x), -1, -1))
+                return model.denoiser(x, upper, steps, speech, identity.expand(len(x), -1, -1), manner)
 
-            windows = in_batches(network, options.window_batch, cut_windows(x, starts, size), upper, speech)
+            windows = in_batches(network, options.window_batch, cut_windows(x, starts, size), upper, speech, manner)
             return fuse_windows(windows, starts, frames, params.overlap)
 
         return denoise
 
-    return guide(run(speech), run(torch.zeros_like(speech)), options.guidance)
+    return guide(run(speech, manner), run(torch.zeros_like(speech), torch.zeros_like(manner)), options.guidance)
+
+
+def mixed_style(model: MotionModel, speech: Tensor, style: StyleMemory | None, options: MotionOptions) -> Tensor:
+    """What `style` says of encoded speech in windows `(w, t, e)`, as strong as `options` want it: `(w, t, dim)`."""
+    if model.style is None or style is None or options.style_strength == 0:
+        return speech.new_zeros(*speech.shape[:2], model.params.dim)
+    memory = [x.to(speech.device) for x in style]
+
+    def mix(windows: Tensor) -> Tensor:
+        return model.style(windows, StyleMemory(*(x.expand(len(windows), *x.shape[1:]) for x in memory)))
+
+    return options.style_strength * in_batches(mix, options.window_batch, speech)
 
 
 def with_progress(denoise: Denoise, steps: int, progress: Progress | None) -> Denoise:
@@ -208,12 +231,14 @@ def speak(
     options: MotionOptions | None = None,
     progress: Progress | None = None,
     style: FaceTrack | None = None,
+    memory: StyleMemory | None = None,
 ) -> FaceTrack:
     """The same track with a lower face that speaks `features (s, d)`, which start with the track's first frame.
 
     Pose, upper face and the remaining points of every frame, and whole frames without a usable face, stay
     bit-identical. `identity (r, d)` comes from `identity_tokens`. `style` is another clip of the same person, smiling
-    perhaps: the mouth rests as it does there and opens as far (section 4.3; take the identity from it too). Raises
+    perhaps: the mouth rests as it does there and opens as far (section 4.3; take the identity from it too). `memory`:
+    how the lips of that clip, or of this one, shape sounds (`reference.remember`); of one person only. Raises
     InputError when no frame is usable, or when speech and track differ in length.
     """
     options = options or MotionOptions()
@@ -228,7 +253,7 @@ def speak(
         person = shut(person, model)
     grid = torch.arange(len(features) // 2, dtype=torch.float64) / FPS
     given = resample(canonical[usable][:, upper, :2], times[usable], grid)
-    motion = generate_motion(model, features, given, identity, person.rest, options, progress)
+    motion = generate_motion(model, features, given, identity, person.rest, options, progress, memory)
     if options.match_range:
         motion = match_manner(motion, person, options.strength)
     motion = resample(motion, grid, times)

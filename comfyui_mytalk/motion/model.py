@@ -16,6 +16,7 @@ from ..conformer import ConformerBlock, sinusoid
 from ..errors import InputError
 from .denoiser import MotionDenoiser
 from .params import MotionParams
+from .style import StyleAttention
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class MotionModel(nn.Module):
         self.params, self.needs = params, needs or Needs()
         self.speech_encoder = SpeechEncoder(params)
         self.denoiser = MotionDenoiser(params)
+        self.style = StyleAttention(params) if params.style_heads else None
         lower = 2 * params.lower
         self.register_buffer("lower_mean", torch.zeros(lower))
         self.register_buffer("to_channels", torch.eye(lower)[:, : params.channels].contiguous())

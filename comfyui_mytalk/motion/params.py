@@ -36,6 +36,7 @@ class MotionParams:
     Options, all off in the paper. relative: generate the displacement from the person's own resting lower face.
     components: generate in a linear basis of that many whitened components, 0 for every coordinate by itself.
     rotary: relative positions in place of absolute ones. zero_init: the first estimate is the mean face.
+    style_heads: of the attention to a style reference, what the person's lips do at like sounds (`style.py`); 0: none.
     erase_mouth: take out of the upper face what is linearly related to the mouth. Mesh landmarks of nose and cheeks
     follow the mouth so closely that a model which sees them copies the old words.
     """
@@ -63,6 +64,7 @@ class MotionParams:
     rotary: bool = False
     zero_init: bool = False
     erase_mouth: bool = False
+    style_heads: int = 0
 
     @property
     def channels(self) -> int:

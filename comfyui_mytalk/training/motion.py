@@ -40,9 +40,23 @@ IDENTITY_FROM = 0.1  # signal share above which the identity loss counts
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train motion`."""
     add_run_arguments(parser, "runs/motion", 6000)
-    parser.add_argument("--data", required=True, help="folder of prepared clips")
     add = parser.add_argument
     add("--preset", choices=sorted(PRESETS), default="small", help="size of the networks (default %(default)s)")
+    add("--save", default="runs/motion/motion_small.safetensors", help="where the weights go (default %(default)s)")
+    add(
+        "--condition",
+        choices=CONDITIONS,
+        default=CONDITIONS[0],
+        help="Table 5: how the person enters (default %(default)s)",
+    )
+    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
+    add_objective(parser)
+
+
+def add_objective(parser: ArgumentParser) -> None:
+    """Options of data and loss, which `train style` shares."""
+    parser.add_argument("--data", required=True, help="folder of prepared clips")
+    add = parser.add_argument
     add("--speech-encoder", default="speech_small", help="name, folder or file (default %(default)s)")
     add(
         "--identity",
@@ -52,16 +66,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--cache", default="runs/features", help="where speech features are kept (default %(default)s)")
     add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
-    add("--save", default="runs/motion/motion_small.safetensors", help="where the weights go (default %(default)s)")
     add("--tokens", type=int, default=1024, help="motion frames in a batch (default %(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
     add("--weight-decay", type=float, default=0.02, help="of AdamW (default %(default)s)")
-    add(
-        "--condition",
-        choices=CONDITIONS,
-        default=CONDITIONS[0],
-        help="Table 5: how the person enters (default %(default)s)",
-    )
     add("--identity-weight", type=float, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
     add("--velocity-weight", type=float, default=1.0, help="of the loss (default %(default)s)")
     add("--speech-dropout", type=float, default=0.1, help="share of clips without speech (default %(default)s)")
@@ -96,7 +103,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="float32",
         help="of the layers in training (default %(default)s)",
     )
-    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
 
 
 def point_weights() -> Tensor:
@@ -157,24 +163,26 @@ class MotionLoss:
         self.alphas, weight = cosine_alphas().to(self.device), point_weights().to(self.device)
         self.weight = weight / (model.from_channels.square() @ weight).sum()
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, reference: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+        """All losses of a batch; `reference` says what a style reference shows at encoded speech (`train style`)."""
         args, model = self.args, self.model
         lower, upper = landmark_set("generated"), landmark_set("prefix")
         rest = batch.rest + args.noise * torch.randn_like(batch.rest)
-        reference = batch.rest[:, :, lower].mean(1)
-        clean = model.encode(batch.landmarks[:, :, lower], reference)
+        origin = batch.rest[:, :, lower].mean(1)
+        clean = model.encode(batch.landmarks[:, :, lower], origin)
         step = (len(self.alphas) * torch.rand(len(clean), device=self.device).pow(args.noise_bias)).long()
         alpha = self.alphas[step][:, None, None]
         noisy = add_noise(clean, torch.randn_like(clean), alpha)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=args.precision == "bfloat16"):
             heard = batch.features + args.feature_noise * torch.randn_like(batch.features)
             speech = model.speech_encoder(heard)
-            speech = speech * (torch.rand(len(clean), 1, 1, device=self.device) >= args.speech_dropout)
+            spoken = torch.rand(len(clean), 1, 1, device=self.device) >= args.speech_dropout
+            speech, style = speech * spoken, None if reference is None else reference(speech) * spoken
             given = self.upper_condition(batch.landmarks[:, :, upper], batch.upper_mean)
-            found = model.denoiser(noisy, given, step, speech, self.person(rest))
+            found = model.denoiser(noisy, given, step, speech, self.person(rest), style)
         found = found.float()
         losses = {"x0": self.square(found - clean), "velocity": self.square((found - clean).diff(dim=1))}
-        losses["identity"] = self.identity_loss(found, batch, reference, alpha)
+        losses["identity"] = self.identity_loss(found, batch, origin, alpha)
         losses["loss"] = (
             losses["x0"] + args.velocity_weight * losses["velocity"] + args.identity_weight * losses["identity"]
         )
@@ -217,9 +225,14 @@ def person_of(args: Namespace, extractor: IdentityExtractor) -> torch.nn.Module:
     return extractor if args.condition == CONDITIONS[0] else KeyLandmarks(extractor)
 
 
+def read_offsets(args: Namespace) -> dict[str, float] | None:
+    """Seconds by clip name, from `--offsets`."""
+    return json.loads(Path(args.offsets).read_text(encoding="utf-8")) if args.offsets else None
+
+
 def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
     """Takes to train on, in all versions, and to validate on."""
-    offsets, cache = json.loads(Path(args.offsets).read_text()) if args.offsets else None, Path(args.cache)
+    offsets, cache = read_offsets(args), Path(args.cache)
     takes = load_takes(read_clips(args.data, "train"), encode, cache, VERSIONS[: args.versions], offsets)
     return takes, load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
 

@@ -1,0 +1,124 @@
+"""A clip in which a person is seen and heard, as a style reference for what they are to say (arXiv 2408.05412).
+
+    f source frames   t motion frames of the clip (25 fps)   s speech frames (50 Hz)   r identity references
+
+The film that is dubbed is its own natural reference: its sound tells which of its mouths belong to which sounds. What
+is heard must be what the lips say: music, an off-screen voice or another person would teach nonsense. So the model
+itself is asked first, without a reference: the mouth that it makes for the sound must move as the mouth that is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..landmarks.canonical import to_canonical
+from ..landmarks.sets import landmark_set
+from .edit import inner_distance
+from .generate import MotionOptions, generate_motion, resample
+from .identity import resting_frames
+from .model import MotionModel
+from .params import FPS
+from .style import StyleMemory
+from .turning import turn_effect
+from .windows import cut_windows, fuse_windows, in_batches, window_starts
+
+if TYPE_CHECKING:
+    from ..landmarks.track import FaceTrack
+
+logger = logging.getLogger(__name__)
+LONGEST = 60 * FPS  # motion frames that are looked at, from the clip's first on
+SHORTEST = 1 * FPS  # fewer show little, and pass for in sync by chance
+NEAR = 0.06  # seconds from a motion frame to a frame with a face that shows its mouth
+BELIEVED = 0.4  # correlation of the mouth that is seen with the one that the sound asks for
+LATEST = 5  # motion frames by which a film's sound may be early or late
+PLAIN = MotionOptions(steps=4, variation=0.0, guidance=1.0)  # the likeliest mouth for a sound
+
+
+class Seen(NamedTuple):
+    """A clip at 25 fps: lower faces `(t, 180, 2)` and upper faces `(t, 103, 2)` in canonical cm, the resting lower
+    faces `(r, 180, 2)`, speech features `(2 t, d)`, and in which frames there was a face `(t,)`."""
+
+    lower: Tensor
+    upper: Tensor
+    rest: Tensor
+    features: Tensor
+    known: Tensor
+
+
+def remember(model: MotionModel, track: FaceTrack, features: Tensor, identity: Tensor) -> StyleMemory | None:
+    """What the clip of `track` and speech `features (s, d)`, which start together, shows of how its person speaks.
+
+    None where the model takes no reference, where the clip is short, shows several people, or says something else than
+    its lips do. `identity (r, d)` are the person's tokens.
+    """
+    if model.style is None or track.people is not None or not track.usable.any():
+        return None
+    seen = see(track, features)
+    if seen.known.sum() < SHORTEST:
+        return None
+    return memorise(model, seen, identity)
+
+
+def see(track: FaceTrack, features: Tensor) -> Seen:
+    """The clip as the motion model knows faces, at most a minute of it."""
+    usable, times = track.usable, track.times - track.times[0]
+    frames = min(LONGEST, len(features) // 2, math.floor(times[-1].item() * FPS) + 1)
+    grid = torch.arange(frames, dtype=torch.float64) / FPS
+    canonical, lower = to_canonical(track.points, track.pose), landmark_set("generated")
+    canonical[:, lower] -= turn_effect(track)
+    rest = canonical[resting_frames(canonical, usable)][:, lower, :2]
+    given, at = canonical[usable][..., :2], times[usable]
+    after = torch.searchsorted(at, grid).clamp(max=len(at) - 1)
+    away = torch.minimum((at[after] - grid).abs(), (at[(after - 1).clamp_min(0)] - grid).abs())
+    faces = (resample(given[:, landmark_set(name)], at, grid) for name in ("generated", "prefix"))
+    return Seen(*faces, rest, features[: 2 * frames], away <= NEAR)
+
+
+@torch.inference_mode()
+def memorise(model: MotionModel, seen: Seen, identity: Tensor) -> StyleMemory | None:
+    """`seen` as the denoiser takes it, with its sound moved to where it fits; None where it fits nowhere."""
+    lag, likeness = in_sync(model, seen, identity)
+    if likeness < BELIEVED:
+        logger.info("the clip's own sound is no style reference: its mouth says something else (%.2f)", likeness)
+        return None
+    device = model.lower_mean.device
+    shown = model.encode(seen.lower[None].to(device), seen.rest.to(device).mean(0, keepdim=True))
+    shown, known = shown.roll(-lag, 1), seen.known.roll(-lag, 0)
+    if lag:
+        known[-lag if lag > 0 else 0 : None if lag > 0 else -lag] = False
+    return StyleMemory(encode_speech(model, seen.features.to(device))[None], shown, known[None].to(device))
+
+
+def encode_speech(model: MotionModel, features: Tensor) -> Tensor:
+    """Speech features `(2 t, d)` as the model hears them `(t, e)`, in windows of its own length."""
+    frames, size = len(features) // 2, min(model.params.frames, len(features) // 2)
+    starts = window_starts(frames, size, model.params.overlap)
+    windows = cut_windows(features, [2 * start for start in starts], 2 * size)
+    return fuse_windows(in_batches(model.speech_encoder, 8, windows), starts, frames, model.params.overlap)
+
+
+def in_sync(model: MotionModel, seen: Seen, identity: Tensor) -> tuple[int, float]:
+    """By how many motion frames the mouth is late against the sound, and how well it fits there (correlation).
+
+    The upper face is played backwards: it would tell the model what the mouth does.
+    """
+    asked = generate_motion(model, seen.features, seen.upper.flip(0), identity, seen.rest, PLAIN)
+    told, shown = inner_distance(asked), inner_distance(seen.lower)
+    fits = {lag: _correlation(told, shown, seen.known, lag) for lag in range(-LATEST, LATEST + 1)}
+    best = max(fits, key=lambda lag: (fits[lag], -abs(lag)))
+    return best, fits[best]
+
+
+def _correlation(told: Tensor, shown: Tensor, known: Tensor, lag: int) -> float:
+    """Of `told[i]` with `shown[i + lag]` where that is `known`."""
+    count = len(told) - abs(lag)
+    told, shown = told[max(0, -lag) :][:count], shown[max(0, lag) :][:count]
+    pair = torch.stack([told, shown])[:, known[max(0, lag) :][:count]]
+    if pair.shape[1] < 3 or pair.std(1).min() < 1e-6:
+        return 0.0
+    return torch.corrcoef(pair)[0, 1].item()

@@ -1,0 +1,197 @@
+"""The audio-aware style reference: what it may depend on, whom it believes, and that training adds to a model only."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from comfyui_mytalk.landmarks.canonical import canonical_face
+from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.motion import reference
+from comfyui_mytalk.motion.generate import MotionOptions, generate_motion
+from comfyui_mytalk.motion.identity import IdentityExtractor
+from comfyui_mytalk.motion.model import MotionModel
+from comfyui_mytalk.motion.params import FPS, IdentityParams, MotionParams
+from comfyui_mytalk.motion.reference import Seen, in_sync, memorise, remember
+from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
+from comfyui_mytalk.training import style
+from comfyui_mytalk.training.motion_data import Take
+from comfyui_mytalk.training.style_data import APART, PIECE, StyleSampler, _places
+from tests.synthetic_clips import talking_points
+
+PARAMS = MotionParams(
+    speech_in=6, speech_dim=8, speech_layers=1, speech_heads=2, speech_ffn=16, dim=16, layers=2, heads=2, ffn=16,
+    identity_dim=4, frames=20, overlap=6, relative=True, components=5, rotary=True, style_heads=2,
+)  # fmt: skip
+LOWER, UPPER = landmark_set("generated"), landmark_set("prefix")
+LIPS = (13, 14)
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionModel:
+    """Random, also where training starts from zero."""
+    torch.manual_seed(0)
+    model = MotionModel(PARAMS).eval()
+    for block in model.denoiser.blocks:
+        torch.nn.init.normal_(block.style.weight, std=0.5)
+    return model
+
+
+def memory(frames: int = 30, seed: int = 1) -> StyleMemory:
+    draw = torch.Generator().manual_seed(seed)
+    heard, shown = torch.randn(1, frames, 8, generator=draw), torch.randn(1, frames, 5, generator=draw)
+    return StyleMemory(heard, shown, torch.ones(1, frames, dtype=torch.bool))
+
+
+def generated(model: MotionModel, remembered: StyleMemory | None, strength: float = 1.0) -> Tensor:
+    draw = torch.Generator().manual_seed(3)
+    rest = torch.randn(2, 180, 2, generator=draw)
+    features, upper = torch.randn(60, 6, generator=draw), torch.randn(30, 103, 2, generator=draw)
+    options = MotionOptions(steps=3, style_strength=strength)
+    return generate_motion(model, features, upper, torch.zeros(1, 4), rest, options, style=remembered)
+
+
+def test_a_reference_changes_the_motion_as_far_as_it_is_wanted(model: MotionModel) -> None:
+    plain, full = generated(model, None), generated(model, memory())
+    assert (full - plain).abs().max() > 1e-3
+    assert torch.equal(generated(model, memory(), strength=0.0), plain)
+    assert not torch.equal(generated(model, memory(), strength=0.5), full)
+
+
+def test_places_in_the_reference_play_no_part_and_unknown_frames_none(model: MotionModel) -> None:
+    known = memory()
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(5))
+    shuffled = StyleMemory(known.heard[:, order], known.shown[:, order], known.known)
+    assert torch.allclose(generated(model, shuffled), generated(model, known), atol=1e-4)
+    strange = memory(30, seed=9)
+    both = StyleMemory(*(torch.cat(pair, 1) for pair in zip(known, strange, strict=True)))
+    both.known[:, 30:] = False
+    assert torch.allclose(generated(model, both), generated(model, known), atol=1e-4)
+    nobody = StyleMemory(known.heard, known.shown, torch.zeros_like(known.known))
+    assert torch.equal(generated(model, nobody), generated(model, None))
+
+
+def test_lips_of_like_sounds_count_and_more_of_a_longer_clip() -> None:
+    attention = StyleAttention(replace(PARAMS, speech_dim=16, components=16))
+    for layer in (attention.ask, attention.show):
+        layer.weight.data, layer.bias.data = torch.eye(16), torch.zeros(16)
+    attention.sharpness.data.fill_(6.0)
+    known = StyleMemory(torch.randn(1, 40, 16), torch.randn(1, 40, 16), torch.ones(1, 40, dtype=torch.bool))
+    with torch.no_grad():
+        found = attention(known.heard[:, 7:8], known)
+        share = 40 / (40 + attention.enough.exp())
+        assert torch.allclose(found[0, 0], share * known.shown[0, 7], atol=0.05)
+        twice = StyleMemory(*(torch.cat([x, x], 1) for x in known))
+        assert attention(known.heard[:, 7:8], twice).norm() > 1.2 * found.norm()
+
+
+def clip(seconds: float = 4.0, late: int = 0) -> Seen:
+    """A mouth that opens and closes as its speech's first feature says, `late` motion frames after it."""
+    frames = round(seconds * FPS)
+    wave = torch.randn(frames, generator=torch.Generator().manual_seed(2)).cumsum(0)
+    wave = (wave - wave.mean()) / wave.std()
+    face = canonical_face()[:, :2]
+    face = torch.cat([face, face.new_zeros(10, 2)])
+    rest = face[LOWER][None].clone()
+    lower = rest.repeat(frames, 1, 1)
+    lower[:, LIPS[1] == LOWER, 1] -= (1 + 0.3 * wave.roll(late))[:, None]
+    return Seen(
+        lower,
+        face[UPPER].repeat(frames, 1, 1),
+        rest,
+        wave.repeat_interleave(2)[:, None].repeat(1, 6),
+        torch.ones(frames) > 0,
+    )
+
+
+def hearing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model hears perfectly what a mouth does."""
+
+    def mouths(model, features, upper, identity, rest, *more) -> Tensor:
+        lower = rest.mean(0).repeat(len(upper), 1, 1)
+        lower[:, LIPS[1] == LOWER, 1] -= (1 + 0.3 * features[::2, 0])[:, None]
+        return lower
+
+    monkeypatch.setattr(reference, "generate_motion", mouths)
+
+
+@pytest.mark.parametrize("late", [0, 3, -2])
+def test_sound_that_is_off_is_moved_to_where_it_fits(model, monkeypatch, late: int) -> None:
+    hearing(monkeypatch)
+    seen = clip(late=late)
+    assert in_sync(model, seen, torch.zeros(1, 4))[0] == late
+    shifted, straight = memorise(model, seen, torch.zeros(1, 4)), memorise(model, clip(), torch.zeros(1, 4))
+    both = (shifted.known & straight.known)[0]
+    assert (~shifted.known).sum() == abs(late) and straight.known.all()
+    assert torch.allclose(shifted.shown[0, both], straight.shown[0, both], atol=1e-5)
+
+
+def test_sound_that_the_lips_do_not_say_is_no_reference(model, monkeypatch) -> None:
+    hearing(monkeypatch)
+    seen = clip()
+    strange = torch.randn(len(seen.features) // 2, 1, generator=torch.Generator().manual_seed(8))
+    other = seen._replace(features=strange.repeat_interleave(2, 0).repeat(1, 6))
+    assert memorise(model, other, torch.zeros(1, 4)) is None
+    silent = seen._replace(features=torch.zeros_like(seen.features))
+    assert memorise(model, silent, torch.zeros(1, 4)) is None
+
+
+def test_who_cannot_be_told_gives_no_reference(model) -> None:
+    points, times = talking_points(80)
+    track = FaceTrack(points, torch.ones(80) > 0, times, (256, 256))
+    features, tokens = torch.zeros(160, 6), torch.zeros(1, 4)
+    assert remember(MotionModel(replace(PARAMS, style_heads=0)), track, features, tokens) is None
+    assert remember(model, track.replace(people=torch.arange(80) // 40), features, tokens) is None
+    assert remember(model, track[:20], features[:40], tokens) is None
+
+
+def take(name: str, frames: int, identity: str = "a") -> Take:
+    draw = torch.Generator().manual_seed(len(name) + frames)
+    landmarks = torch.randn(frames, 478, 2, generator=draw)
+    landmarks[:, 0, 0] = torch.arange(frames)  # tells the frame
+    return Take(name, identity, "own", landmarks, torch.randn(2 * frames, 6, generator=draw), torch.arange(4))
+
+
+def test_references_lie_apart_from_what_they_are_for() -> None:
+    used = (60, 90)
+    for at in _places(take("x", 200), used):
+        assert at + PIECE <= used[0] - APART or at >= used[1] + APART
+    sampler = StyleSampler([take("x", 200), take("y", 40), take("z", 300, "b")], 100)
+    counts = set()
+    for step in range(20):
+        batch, found = sampler.draw(np.random.default_rng(step))
+        counts |= set(found.known.sum(1).tolist())
+        assert batch.landmarks.shape[1] * len(batch.landmarks) <= 250 and found.lower.shape[3] == 180
+        assert (found.features[~found.known] == 0).all()
+    assert {1, 3, 6} <= counts
+
+
+def arguments(folder: Path, steps: int) -> Namespace:
+    parser = ArgumentParser()
+    style.add_arguments(parser)
+    given = ["--data", "-", "--run", str(folder), "--steps", str(steps), "--tokens", "60", "--device", "cpu"]
+    return parser.parse_args([*given, "--save-every", "2", "--heads", "2"])
+
+
+def test_training_adds_to_a_model_and_resumes_to_the_same_weights(tmp_path: Path, monkeypatch, one_thread) -> None:
+    monkeypatch.setattr(style, "warmup_cosine", lambda *_: 1.0)
+    torch.manual_seed(0)
+    base = MotionModel(replace(PARAMS, style_heads=0)).eval()
+    extractor = IdentityExtractor(IdentityParams(width=8, layers=1, dim=4))
+    takes = [take("x", 200), take("y", 120), take("z", 150, "b")]
+    whole = style.train(base, takes, extractor, arguments(tmp_path / "whole", 4))
+    style.train(base, takes, extractor, arguments(tmp_path / "parts", 2))
+    parts = style.train(base, takes, extractor, arguments(tmp_path / "parts", 4))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(parts.state_dict()[name], value), name
+        if "style" not in name:
+            assert torch.equal(value, base.state_dict()[name]), name
+    assert any(block.style.weight.abs().max() > 0 for block in whole.denoiser.blocks)
+    assert torch.equal(generated(whole, None), generated(base, None))

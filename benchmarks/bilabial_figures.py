@@ -4,8 +4,8 @@
     python -m scripts.align_clips data/prepared -o offsets.json
     python benchmarks/bilabial_figures.py data/prepared --phones phones.json --offsets offsets.json
 
-Every clip speaks its own words under its upper face played backwards, as in `motion_figures.py`; the manner of each
-half of a clip comes from the other. Lips meet when a frame that is shown within 60 ms of the sound has an opening below
+Every clip speaks its own words under its upper face played backwards, as in `motion_figures.py`; manner and style
+reference of each half of a clip come from the other. Lips meet when a frame that is shown within 60 ms of the sound has an opening below
 0.25 cm. "Chance" is our motion moved by half the clip. The motion is also shown at other frame rates, where a closure
 of two frames could fall between two pictures.
 """
@@ -18,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import style_figures
 import torch
 from motion_figures import own_manner
 from torch import Tensor
@@ -29,9 +30,11 @@ from comfyui_mytalk.motion.generate import MotionOptions, resample
 from comfyui_mytalk.motion.identity import load_identity
 from comfyui_mytalk.motion.model import load_motion
 from comfyui_mytalk.motion.params import FPS
+from comfyui_mytalk.motion.reference import memorise
+from comfyui_mytalk.motion.style import StyleMemory
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training.clips import read_clips
-from comfyui_mytalk.training.motion_data import SPEECH_FPS, load_takes
+from comfyui_mytalk.training.motion_data import SPEECH_FPS, Take, load_takes
 from comfyui_mytalk.training.motion_validation import generate_take
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES
 
@@ -66,16 +69,26 @@ def main() -> None:
     parser.add_argument("--offsets", type=Path, required=True)
     parser.add_argument("--features", default="runs/features", help="where speech features are kept")
     parser.add_argument("--motion", default="motion_small", help="name or file")
+    parser.add_argument(
+        "--style-strength", type=float, default=1.0, help="of the style reference (default %(default)s)"
+    )
     args = parser.parse_args()
     model, extractor, speech = load_motion(args.motion), load_identity(), load_speech_encoder("speech_small")
     phones, offsets = json.loads(args.phones.read_text()), json.loads(args.offsets.read_text())
     rows = defaultdict(list)
+
+    def remember(take: Take, part: slice) -> StyleMemory | None:
+        return memorise(model, style_figures.seen_in(take, part), style_figures.tokens_of(extractor, take))
+
     cache = Path(args.features) / speech.sha256[:12]
     for take in load_takes(read_clips(args.data, "val"), speech, cache, offsets=offsets):
         late, length = offsets.get(take.name, 0.0), len(take) / FPS
         at = [span for span in sounds(phones.get(take.name, []), late) if span[1] + AROUND < length]
         backwards = take.landmarks[:, landmark_set("prefix")].flip(0)
-        made = own_manner(generate_take(model, extractor, take, MotionOptions(), upper=backwards), take)
+        if model.style is not None and len(take) >= style_figures.LEAST and args.style_strength:
+            made = style_figures.spoken(model, extractor, take, remember, True, args.style_strength)
+        else:
+            made = own_manner(generate_take(model, extractor, take, MotionOptions(), upper=backwards), take)
         chance = met(made.roll(len(made) // 2, 0), at)
         found = zip(met(take.landmarks, at), met(made, at), chance, *(met(made, at, fps) for fps in RATES), strict=True)
         rows[take.corpus] += found

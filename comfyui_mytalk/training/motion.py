@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ..checkpoints import save_checkpoint
 from ..devices import pick_device
+from ..evaluation.metrics import CLOSED
+from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
 from ..motion.diffusion import add_noise, cosine_alphas
 from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
@@ -34,6 +36,8 @@ from .motion_validation import save_sheet, validate
 
 logger = logging.getLogger(__name__)
 LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
+MIDDLE = ((82, 87), (13, 14), (312, 317))  # points of the inner lips above each other
+OPENING_VARIANCE = 0.2  # cm^2, of the opening of a mouth that talks
 IDENTITY_FROM = 0.1  # signal share above which the identity loss counts
 
 
@@ -71,6 +75,12 @@ def add_objective(parser: ArgumentParser) -> None:
     add("--weight-decay", type=float, default=0.02, help="of AdamW (default %(default)s)")
     add("--identity-weight", type=float, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
     add("--velocity-weight", type=float, default=1.0, help="of the loss (default %(default)s)")
+    add(
+        "--closure-weight",
+        type=float,
+        default=0.0,
+        help="of errors where lips are closed (default %(default)s)",
+    )
     add("--speech-dropout", type=float, default=0.1, help="share of clips without speech (default %(default)s)")
     add(
         "--upper-dropout",
@@ -183,14 +193,29 @@ class MotionLoss:
         found = found.float()
         losses = {"x0": self.square(found - clean), "velocity": self.square((found - clean).diff(dim=1))}
         losses["identity"] = self.identity_loss(found, batch, origin, alpha)
-        losses["loss"] = (
-            losses["x0"] + args.velocity_weight * losses["velocity"] + args.identity_weight * losses["identity"]
+        losses["closure"] = self.closure_loss(found - clean, batch)
+        losses["loss"] = losses["x0"] + sum(
+            getattr(args, f"{name}_weight") * losses[name] for name in ("velocity", "identity", "closure")
         )
         return losses
 
     def square(self, error: Tensor) -> Tensor:
         """Weighted mean square of `error (b, t, c)` in landmark space, 1 for the data's own variance."""
         return ((error @ self.model.from_channels).square() * self.weight).sum(-1).mean()
+
+    def closure_loss(self, error: Tensor, batch: Batch) -> Tensor:
+        """Mean square error of the lips' distance where they are closed, 1 for the variance of openings.
+
+        What errs least where a closure may come a frame early or late is a mouth half open: no *m* is seen in it.
+        """
+        if self.args.closure_weight == 0:
+            return error.new_zeros(())
+        shape = (error @ self.model.from_channels).unflatten(2, (-1, 2))
+        rows = [torch.isin(landmark_set("generated"), torch.tensor(points)) for points in zip(*MIDDLE, strict=True)]
+        upper, lower = (row.to(error.device) for row in rows)
+        apart = (shape[:, :, upper] - shape[:, :, lower]).mean(2).square().sum(-1)
+        closed = mouth_opening(batch.landmarks) < CLOSED
+        return (apart * closed).sum() / closed.sum().clamp_min(1) / OPENING_VARIANCE
 
     def upper_condition(self, upper: Tensor, mean: Tensor) -> Tensor:
         """Upper faces `(b, t, 103, 2)` as the denoiser sees them, some from another take.

@@ -20,8 +20,8 @@ from .output import write_aside
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 FORMAT = "comfyui-mytalk"
 TRAIN_COMMAND = {
-    "face": "python scripts/convert_face_landmarks.py (see weights/README.md)",
-    "speech": "python -m scripts.convert_speech_encoder (see weights/README.md)",
+    "face": "python scripts/convert_face_landmarks.py",
+    "speech": "python -m scripts.convert_speech_encoder",
     "identity": "python -m comfyui_mytalk train identity",
     "motion": "python -m comfyui_mytalk train motion",
     "appearance": "python -m comfyui_mytalk train appearance",
@@ -78,10 +78,23 @@ def find_weights(name: str | Path, kind: str) -> Path:
         if (folder / file).is_file():
             return folder / file
     _refuse_other_format(name, kind)
-    places = " or ".join(str(folder) for folder in _folders)
-    raise InputError(
-        f"{kind} weights {file} not found: put the file into {places}, or make it with `{TRAIN_COMMAND[kind]}`"
-    )
+    raise InputError(f"{kind} weights {file} not found: {_remedy(file, kind)}")
+
+
+def _remedy(file: str, kind: str) -> str:
+    """What to do about a missing file, the easiest first."""
+    places, shipped = " or ".join(str(folder) for folder in _folders), _shipped(kind)
+    found = f"put the file into {places}"
+    if file == f"{shipped}.safetensors":
+        found = f"it comes with the pack, install that again, or {found}"
+    elif shipped:
+        found += f", or choose {shipped}, which comes with the pack"
+    return f"{found} (to make your own: `{TRAIN_COMMAND[kind]}`, see weights/README.md)"
+
+
+def _shipped(kind: str) -> str:
+    """Name of the weights of `kind` that come with the pack, if any do."""
+    return {"face": "face_landmarks", "tuned": ""}.get(kind, f"{kind}_small")
 
 
 def _refuse_other_format(name: str | Path, kind: str) -> None:
@@ -113,8 +126,10 @@ def load_checkpoint(path: str | Path, kind: str) -> Checkpoint:
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot read weights {path}: {error}; download or train them again") from error
     if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
-        found = metadata.get("kind", "another program's file")
-        raise InputError(f"got {found} weights in {path}, expected {kind} weights of {FORMAT}")
+        ours = metadata.get("format") == FORMAT and "kind" in metadata
+        found, shipped = f"{metadata['kind']} weights" if ours else "a file of another program", _shipped(kind)
+        other = f"choose {shipped} or another" if shipped else "choose another"
+        raise InputError(f"got {found} in {path}, expected {kind} weights: {other} file of that kind")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with of_this_version(path):
         return Checkpoint(state, json.loads(metadata["config"]), json.loads(metadata["info"]), digest, path)

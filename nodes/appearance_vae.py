@@ -17,8 +17,9 @@ from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import paint_crops, reference_schedule
+from .checks import named
 from .host import ModelPatcher, device, field, io, picture_dtype, schema, to_host
-from .inputs import CATEGORY, model_input, named
+from .inputs import CATEGORY, model_input
 from .listening import listening
 from .models import held, missing_models, on_device
 from .progress import Progress, halving
@@ -27,6 +28,7 @@ from .types import References, Track, Tuned
 
 BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
 READ_BATCH = 4  # drawings
+DRAWINGS = "connect the pictures that Render Landmark Image draws of this motion, all of them"
 READING = 0.1  # of the bar
 PICTURE_MEMORY = 512 * 2**20  # bytes that one picture takes on its way through the small model, generously
 
@@ -64,7 +66,7 @@ class AppearanceVAE(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        return missing_models(appearance=model)
+        return missing_models(model=("appearance", model))
 
     @classmethod
     def execute(
@@ -80,9 +82,10 @@ class AppearanceVAE(io.ComfyNode):
         track = track_in(images, track)
         check_motion(motion, track)
         motion = scaled_to(motion, track.size, "motion")
-        check_frames(landmark_images, track, "landmark_images")
+        check_frames(landmark_images, track, "landmark_images", DRAWINGS)
         painter, progress = load_model(model, tuned), Progress()
-        motion, edited = follow(landmark_images, track, motion, progress.part(0, READING))
+        with named("landmark_images"):
+            motion, edited = follow(landmark_images, track, motion, progress.part(0, READING))
         place = geometry(track, motion)
         progress = progress.part(READING, 1)
         crops, mask = paint(images, track, motion, place, references, painter, progress, landmark_images, edited)
@@ -105,8 +108,11 @@ def load_model(name: str, tuned: Tuning | None = None) -> tuple[AppearanceModel,
     return on_device(held_model(name, tuned), batch * PICTURE_MEMORY), batch
 
 
-def held_model(name: str, tuned: Tuning | None = None) -> ModelPatcher:
-    """The same, read and wherever the host has it; raises InputError when the tuning is of other weights."""
+def held_model(name: str, tuned: Tuning | None = None, role: str = "model") -> ModelPatcher:
+    """The same, read and wherever the host has it; `role` is what the input is called.
+
+    Raises InputError when the file is none of an appearance model, or the tuning is of other weights.
+    """
 
     def load(path: str) -> AppearanceModel:
         model = load_appearance(path)
@@ -115,7 +121,8 @@ def held_model(name: str, tuned: Tuning | None = None) -> ModelPatcher:
         with named("tuned"):
             return tuned_copy(model, tuned)
 
-    return held("appearance", name, load, picture_dtype(), "" if tuned is None else tuned.digest)
+    with named(role):
+        return held("appearance", name, load, picture_dtype(), "" if tuned is None else tuned.digest)
 
 
 def follow(drawings: Tensor, track: FaceTrack, motion: FaceTrack, progress: Progress) -> tuple[FaceTrack, Tensor]:

@@ -8,12 +8,15 @@ from typing import Any
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.edit import MotionEdit, edit_motion
 from ..comfyui_mytalk.speech.audio import speech_16k
+from .checks import within_limits
 from .host import field, io, schema
 from .inputs import CATEGORY
 from .media import read_audio
+from .tracks import check_motion
 from .types import Track
 
 DEFAULTS = MotionEdit()
+NO_SPEECH = "connect the speech that the sampler was given, or set silence_gate to 0"
 
 
 class EditMotion(io.ComfyNode):
@@ -64,6 +67,7 @@ class EditMotion(io.ComfyNode):
         )
 
     @classmethod
+    @within_limits
     def execute(
         cls,
         track: FaceTrack,
@@ -75,8 +79,9 @@ class EditMotion(io.ComfyNode):
         silence_threshold: float,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
+        check_motion(motion, track)
         edit = MotionEdit(strength, smoothing, blend, silence_gate, silence_threshold)
-        speech = speech_16k(read_audio(audio)) if silence_gate > 0 else None
+        speech = speech_16k(read_audio(audio, remedy=NO_SPEECH)) if silence_gate > 0 else None
         return io.NodeOutput(edit_motion(track, motion, edit, speech))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
 from ..comfyui_mytalk.landmarks.tracker import BATCH, FaceLandmarker
+from .checks import counted, within_limits
 from .host import device, field, io, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
 from .media import check_fps, read_images
@@ -41,9 +43,10 @@ class ExtractDenseLandmarks(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, face: str | None = None) -> bool | str:
-        return missing_models(face=WEIGHTS)
+        return missing_models(("face", WEIGHTS))
 
     @classmethod
+    @within_limits
     def execute(
         cls, images: Tensor, fps: float, face: str, face_index: int, point_x: float, point_y: float
     ) -> io.NodeOutput:
@@ -74,14 +77,17 @@ def extract(images: Tensor, fps: float, choice: Choice, progress: Progress) -> F
     def run(batch: int) -> FaceTrack:
         return track_faces(source.chunks(batch), load_landmarker(batch), choice, shown, len(images))
 
-    return retrying(run, load_landmarker().batch, least=BATCH["cpu"])
+    batch = load_landmarker().batch
+    try:
+        return retrying(run, batch, least=BATCH["cpu"])
+    except InputError as error:
+        beyond = isinstance(choice, int) and str(error).startswith("got face ")  # else there is no face at all
+        raise InputError(f"{'face_index' if beyond else 'images'}: {error}") from error
 
 
 def describe(track: FaceTrack) -> str:
     """One line for people."""
-    found, usable = int(track.found.sum()), int(track.usable.sum())
+    found, usable, total = int(track.found.sum()), int(track.usable.sum()), counted(len(track), "frame")
     lost = len(track) - usable
     several = f"; {track.count} people, told apart at cuts" if track.count > 1 else ""
-    return (
-        f"face found in {found} of {len(track)} frames, {usable - found} interpolated, {lost} left unchanged{several}"
-    )
+    return f"face found in {found} of {total}, {usable - found} interpolated, {lost} left unchanged{several}"

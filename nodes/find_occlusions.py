@@ -10,6 +10,7 @@ from ..comfyui_mytalk.appearance.occlusion import Occlusion, load_occlusion
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.keep import find_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from .checks import counted, named
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, model_input
 from .models import missing_models, network
@@ -46,7 +47,7 @@ class FindOcclusions(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        return missing_models(occlusion=model)
+        return missing_models(model=("occlusion", model))
 
     @classmethod
     def execute(cls, images: Tensor, track: FaceTrack, model: str) -> io.NodeOutput:
@@ -60,7 +61,9 @@ def see_occlusions(images: Tensor, track: FaceTrack, model: str, progress: Progr
     source = TensorSource(images, 1.0)
 
     def run(batch: int) -> Occlusion:
-        return find_occlusion(network("occlusion", model, load_occlusion), source, track, batch, progress)
+        with named("model"):
+            finder = network("occlusion", model, load_occlusion)
+        return find_occlusion(finder, source, track, batch, progress)
 
     return retrying(run, BATCH)
 
@@ -76,4 +79,5 @@ def in_frames(occlusion: Occlusion, track: FaceTrack, size: tuple[int, int]) -> 
 
 def describe_occlusion(occlusion: Occlusion) -> str:
     """One line for people."""
-    return f"something is before the face in {int((occlusion.rows >= 0).sum())} of {len(occlusion)} frames"
+    found = int((occlusion.rows >= 0).sum())
+    return f"something is before the face in {found} of {counted(len(occlusion), 'frame')}"

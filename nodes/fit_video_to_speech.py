@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import fit_audio
 from ..comfyui_mytalk.video.timing import MODES, fit_frames
+from .checks import counted, named, one_of
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, clip_input, fps_input
 from .media import Video, read_audio, read_clip, write_audio
@@ -56,16 +56,15 @@ class FitVideoToSpeech(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor | Video, audio: Mapping[str, Any], fps: float, mode: str) -> io.NodeOutput:
-        if mode not in MODES:
-            raise InputError(f"mode: got {mode!r}, expected {', '.join(MODES)}")
-        given = read_audio(audio)
+        mode, given = one_of("mode", mode, MODES), read_audio(audio)
         clip = read_clip(images, fps)
-        index = fit_frames(len(clip.images), clip.fps, given.duration, mode)
+        with named("audio"):
+            index = fit_frames(len(clip.images), clip.fps, given.duration, mode)
         speech = fit_audio(given, len(index) / clip.fps)
         frames = repeat(clip.images, index, Progress())
         report = (
-            f"{len(clip.images)} frames and {given.duration:.2f} s of speech became {len(index)} frames at "
-            f"{clip.fps:g} fps and {speech.duration:.2f} s of speech"
+            f"{counted(len(clip.images), 'frame')} and {given.duration:.2f} s of speech became "
+            f"{counted(len(index), 'frame')} at {clip.fps:g} fps and {speech.duration:.2f} s of speech"
         )
         return io.NodeOutput(to_host(frames), write_audio(speech), clip.fps, report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import identity_tokens, load_identity
+from .checks import named
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input
 from .models import missing_models, network
@@ -34,14 +35,16 @@ class IdentityEmbed(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        return missing_models(identity=model)
+        return missing_models(model=("identity", model))
 
     @classmethod
     def execute(cls, track: FaceTrack, model: str) -> io.NodeOutput:
-        return io.NodeOutput(embed_identity(track, model))
+        with named("track"):
+            return io.NodeOutput(embed_identity(track, model))
 
 
 def embed_identity(track: FaceTrack, model: str) -> IdentityTokens:
     """Tokens of the face by the extractor of that name."""
-    extractor = network("identity", model, load_identity)
+    with named("model"):
+        extractor = network("identity", model, load_identity)
     return IdentityTokens(identity_tokens(extractor, track).cpu(), extractor.params, extractor.sha256)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from ..comfyui_mytalk.appearance.references import BANK
-from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import Choice
 from ..comfyui_mytalk.motion.generate import MotionOptions
+from .checks import one_of
 from .host import field, io
 from .models import model_names, speech_encoder_names
 
@@ -30,15 +27,6 @@ MODELS = {
     "appearance": "Appearance model in models/mytalk or shipped. It decides how lips and teeth look. "
     "Default: appearance_small.",
 }
-
-
-@contextmanager
-def named(name: str) -> Iterator[None]:
-    """Errors of the library within, as errors of the input `name`."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
 
 
 def clip_input(tooltip: str) -> io.Input:
@@ -105,9 +93,8 @@ def face_inputs() -> list[io.Input]:
 
 def face_choice(face: str, index: int, x: float, y: float, size: tuple[int, int]) -> Choice:
     """The library's choice of a face for the widgets' values; `size (h, w)` pixels."""
-    if face not in FACES:
-        raise InputError(f"face: got {face!r}, expected {', '.join(FACES)}")
-    return {FACES[0]: "largest", FACES[1]: index, FACES[2]: (x * size[1], y * size[0])}[face]
+    ways = {FACES[0]: "largest", FACES[1]: index, FACES[2]: (x * size[1], y * size[0])}
+    return ways[one_of("face", face, FACES)]
 
 
 def seed_input() -> io.Input:
@@ -190,13 +177,12 @@ def reference_inputs(mode: str, count: str) -> list[io.Input]:
     ]
 
 
-def reference_choice(mode: str, count: int, mode_name: str, count_name: str) -> tuple[int, bool]:
-    """How many references to keep, and whether they are the same for all frames, for the values of both widgets."""
-    if mode not in REFERENCES:
-        raise InputError(f"{mode_name}: got {mode!r}, expected {' or '.join(REFERENCES)}")
-    if count < 1:
-        raise InputError(f"{count_name}: got {count}, expected at least 1 frame of the clip to paint from")
-    return (FIXED, True) if mode == REFERENCES[1] else (count, False)
+def reference_choice(mode: str, count: int, name: str) -> tuple[int, bool]:
+    """How many references to keep, and whether they are the same for all frames, for the values of both widgets.
+
+    `name` is what the mode is called.
+    """
+    return (FIXED, True) if one_of(name, mode, REFERENCES) == REFERENCES[1] else (count, False)
 
 
 def keep_input() -> io.Input:

@@ -9,6 +9,7 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
+from .checks import named, one_of, within_limits
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input, sampling_inputs, seed_input
 from .models import missing_models, network
@@ -69,9 +70,10 @@ class LandmarkDiffusionSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        return missing_models(motion=model)
+        return missing_models(model=("motion", model))
 
     @classmethod
+    @within_limits
     def execute(
         cls,
         speech_features: SpokenFeatures,
@@ -87,6 +89,7 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         match_range: bool | None = None,
         style: FaceTrack | None = None,
     ) -> io.NodeOutput:
+        sampler = one_of("sampler", sampler, SAMPLERS)
         options = MotionOptions(steps, seed, sampler, guidance=guidance, strength=strength, variation=variation)
         if match_range is not None:
             options = replace(options, match_range=match_range)
@@ -103,8 +106,9 @@ def sample_motion(
     style: FaceTrack | None = None,
 ) -> FaceTrack:
     """The track with the mouth that the motion model of that name generates."""
-    generator = network("motion", model, load_motion)
-    check_needs(generator, speech, identity)
+    with named("model"):
+        generator = network("motion", model, load_motion)
+        check_needs(generator, speech, identity)
     features = speech.fit(motion_frames(track))
 
     def run(windows: int) -> FaceTrack:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..comfyui_mytalk.frames import pictures
 from ..comfyui_mytalk.landmarks.drawing import draw_over
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from .checks import within_limits
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY
 from .progress import Progress, halving
@@ -55,6 +56,7 @@ class LandmarkOverlay(io.ComfyNode):
         )
 
     @classmethod
+    @within_limits
     def execute(cls, images: Tensor, track: FaceTrack, opacity: float, line_width: float) -> io.NodeOutput:
         check_frames(images, track)
         return io.NodeOutput(to_host(overlay(images, track, opacity, line_width, Progress())))

@@ -22,6 +22,7 @@ from ..comfyui_mytalk.pipeline import reference_schedule, render_frames
 from ..comfyui_mytalk.speech.audio import fit_audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
 from .appearance_vae import held_model, load_model, tuned_input
+from .checks import named, within_limits
 from .extract_dense_landmarks import WEIGHTS, describe, extract
 from .find_occlusions import WEIGHTS as OCCLUSION
 from .find_occlusions import describe_occlusion, see_occlusions
@@ -35,7 +36,6 @@ from .inputs import (
     fps_input,
     keep_input,
     model_input,
-    named,
     occlusions_input,
     reference_choice,
     reference_inputs,
@@ -46,12 +46,13 @@ from .landmark_diffusion_sampler import sample_motion
 from .listening import listening
 from .masked_reference_select import select
 from .media import Clip, Video, compact, read_audio, read_clip, read_keep, write_audio
-from .models import held, missing_models
+from .models import held, missing_models, model_path
 from .progress import Progress, halving
 from .types import Track
 from .wav2vec_features import speech_features
 
 GATE = 1.0  # as the command line's --silence-gate
+LOST = 0.05  # seconds of speech: less is what rounding to whole frames leaves
 
 
 class LipSync(io.ComfyNode):
@@ -114,24 +115,12 @@ class LipSync(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        speech_encoder: str | None = None,
-        identity_model: str | None = None,
-        motion_model: str | None = None,
-        appearance_model: str | None = None,
-        keep_occlusions: bool = True,
-    ) -> bool | str:
-        return missing_models(
-            face=WEIGHTS,
-            occlusion=OCCLUSION if keep_occlusions else None,
-            speech=speech_encoder,
-            identity=identity_model,
-            motion=motion_model,
-            appearance=appearance_model,
-        )
+    def validate_inputs(cls, motion_model: str | None = None) -> bool | str:
+        """Of the model that people change most; the host would repeat one text for each. `execute` begins with all."""
+        return missing_models(("face", WEIGHTS), motion_model=("motion", motion_model))
 
     @classmethod
+    @within_limits
     def execute(
         cls,
         images: Tensor | Video,
@@ -158,39 +147,56 @@ class LipSync(io.ComfyNode):
         silence_gate: float = GATE,
         style: FaceTrack | None = None,
     ) -> io.NodeOutput:
-        wanted, fixed = reference_choice(references, reference_count, "references", "reference_count")
-        with named("silence_gate"):
-            edit = MotionEdit(gate=silence_gate)
+        wanted, fixed = reference_choice(references, reference_count, "references")
+        check_models(speech_encoder, identity_model, motion_model, appearance_model, tuned, keep_occlusions)
+        edit = MotionEdit(gate=silence_gate)
         options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
         given, progress = read_audio(audio), Progress()
         images, fps = read_frames(images, fps)
         keep = read_keep(keep_mask, images)
         speech = fit_audio(given, len(images) / fps)
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
-        check_models(speech_encoder, identity_model, motion_model, appearance_model, tuned)
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
         track = extract(images, fps, choice, progress.part(0.05, 0.25))
         before = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
-        identity = embed_identity(track if style is None else style, identity_model)
+        with named("images" if style is None else "style"):
+            identity = embed_identity(track if style is None else style, identity_model)
         motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4), style)
         motion = edit_motion(track, motion, edit, speech_16k(speech), style)
         bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, before)
         painter = load_model(appearance_model, tuned)
         frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, before)
         seen = "" if before is None else f"{describe_occlusion(before)}; "
-        report = f"{describe(track)}; {seen}{given.duration:.2f} s of speech for {speech.duration:.2f} s of video"
+        report = f"{describe(track)}; {seen}{describe_length(given.duration, speech.duration)}"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
 
 
-def check_models(speech: str, identity: str, motion: str, appearance: str, tuned: Tuning | None) -> None:
-    """Raise InputError, before any long work, unless these models and the tuning were made for each other."""
+def check_models(
+    speech: str, identity: str, motion: str, appearance: str, tuned: Tuning | None, occlusions: bool = False
+) -> None:
+    """Raise InputError, before any long work, unless these models and the tuning are there and made for each other."""
+    chosen = {
+        "speech_encoder": ("speech", speech, load_speech_encoder),
+        "identity_model": ("identity", identity, load_identity),
+        "motion_model": ("motion", motion, load_motion),
+    }
+    read = {}
+    for role, (kind, name, load) in chosen.items():
+        with named(role):
+            read[kind] = held(kind, name, load).model
     with named("motion_model"):
-        check_needs(
-            held("motion", motion, load_motion).model,
-            held("speech", speech, load_speech_encoder).model,
-            held("identity", identity, load_identity).model,
-        )
-    held_model(appearance, tuned)
+        check_needs(read["motion"], read["speech"], read["identity"])
+    held_model(appearance, tuned, "appearance_model")
+    if occlusions:
+        with named("keep_occlusions"):
+            model_path("occlusion", OCCLUSION)
+
+
+def describe_length(given: float, used: float) -> str:
+    """One line for people: seconds of speech that were given, and that the video has room for."""
+    lost = given - used
+    cut = f", {lost:.2f} s were cut: Fit Video to Speech makes the video as long" if lost >= LOST else ""
+    return f"{given:.2f} s of speech for {used:.2f} s of video{cut}"
 
 
 def read_frames(images: Tensor | Video, fps: float) -> Clip:

@@ -9,12 +9,14 @@ from typing import Any
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import Audio
 from ..comfyui_mytalk.speech.audio import read_audio as read_audio_file
+from .checks import within_limits
 from .files import input_files, input_path
 from .host import field, io, schema
 from .inputs import CATEGORY, fps_input
 from .media import check_fps, read_audio, write_audio
 
 NO_FILE = "none: use audio"
+NO_SPEECH = "choose a file, or connect another sound: the video that this one comes from may be silent"
 LONGEST = 86_400.0  # seconds
 
 
@@ -99,6 +101,7 @@ class LoadSpeech(io.ComfyNode):
         return f"{stat.st_mtime_ns} {stat.st_size}"
 
     @classmethod
+    @within_limits
     def execute(
         cls,
         file: str,
@@ -109,17 +112,29 @@ class LoadSpeech(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         check_fps(fps)
-        speech = read_audio(audio) if file == NO_FILE else read_audio_file(input_path(file))
+        speech = read_audio(audio, remedy=NO_SPEECH) if file == NO_FILE else read_file(file)
         speech = amplify(cut(speech, start, duration), gain)
         return io.NodeOutput(write_audio(speech), math.ceil(speech.duration * fps - 1e-6), speech.duration)
+
+
+def read_file(name: str) -> Audio:
+    """The sound of a file in the input folder; raises InputError, which names the input, when it has none."""
+    path = input_path(name)
+    try:
+        return read_audio_file(path)
+    except InputError as error:
+        again = ", or" if "; convert" in str(error) else ";"
+        raise InputError(f"file: {error}{again} choose another file") from error
 
 
 def cut(speech: Audio, start: float, duration: float) -> Audio:
     """The part from `start` for `duration` seconds, 0 for all of the rest; raises InputError when nothing is left."""
     first = round(start * speech.sample_rate)
     last = first + round(duration * speech.sample_rate) if duration > 0 else speech.waveform.shape[1]
-    if first >= speech.waveform.shape[1] or last <= first:
+    if first >= speech.waveform.shape[1]:
         raise InputError(f"start: got {start:g} s, but the speech ends at {speech.duration:.2f} s; start earlier")
+    if last <= first:
+        raise InputError(f"duration: got {duration:g} s, which is no sample; keep more, or set 0 for all up to the end")
     return Audio(speech.waveform[:, first:last], speech.sample_rate)
 
 

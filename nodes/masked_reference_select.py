@@ -12,6 +12,7 @@ from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.keep import either, told_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import select_references
+from .checks import named, within_limits
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, keep_input, reference_choice, reference_inputs
 from .media import read_keep
@@ -46,10 +47,11 @@ class MaskedReferenceSelect(io.ComfyNode):
         )
 
     @classmethod
+    @within_limits
     def execute(
         cls, images: Tensor, track: FaceTrack, mode: str, count: int, keep_mask: Tensor | None = None
     ) -> io.NodeOutput:
-        wanted, fixed = reference_choice(mode, count, "mode", "count")
+        wanted, fixed = reference_choice(mode, count, "mode")
         track, keep = track_in(images, track), read_keep(keep_mask, images)
         bank = select(images, track, wanted, fixed, Progress(), keep)
         return io.NodeOutput(bank, to_host(visible_lips(bank)))
@@ -68,7 +70,8 @@ def select(
     found before the face; what lies elsewhere is taken away."""
     if keep is not None:
         occlusion = either(occlusion, told_occlusion(iter(keep.split(BATCH)), track, BATCH))
-    return select_references(TensorSource(images, 1.0), track, geometry(track), count, fixed, progress, occlusion)
+    with named("images"):
+        return select_references(TensorSource(images, 1.0), track, geometry(track), count, fixed, progress, occlusion)
 
 
 def visible_lips(bank: ReferenceBank) -> Tensor:

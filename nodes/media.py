@@ -20,6 +20,7 @@ BLOCK = 8  # frames looked at together
 PARITY = 1.25  # by how much the power of even and odd samples of one channel may differ by chance
 ENOUGH = 4000  # samples to tell by
 LEAST_FPS, MOST_FPS = 0.1, 1000.0
+ANOTHER_SOUND = "the video or node that it comes from may be silent: connect another sound"
 
 
 class Video(Protocol):
@@ -73,8 +74,8 @@ def compact(images: Tensor) -> Tensor:
 
 def read_images(images: Tensor, name: str = "images") -> Tensor:
     """Check an IMAGE: `(f, h, w, 3 or 4)`, any float type."""
-    if images is None or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (3, 4):
-        found = "nothing" if images is None else f"shape {tuple(images.shape)}"
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (3, 4):
+        found = "nothing" if images is None else described(images)
         raise InputError(f"{name}: got {found}, expected frames (count, height, width, 3); connect a video's frames")
     return images
 
@@ -83,24 +84,44 @@ def read_keep(mask: Tensor | None, images: Tensor, name: str = "keep_mask") -> T
     """Check a MASK of what stays as filmed -> `(f, h, w)` 0..1 for `images (f, h, w, c)`; None stays None."""
     if mask is None:
         return None
+    mask = read_mask(mask, name)
     masks = mask[None] if mask.ndim == 2 else mask
     frames, height, width = images.shape[:3]
-    if masks.ndim != 3 or tuple(masks.shape[1:]) != (height, width) or len(masks) not in (1, frames):
+    if tuple(masks.shape[1:]) != (height, width) or len(masks) not in (1, frames):
         raise InputError(
-            f"{name}: got shape {tuple(mask.shape)}, expected one mask or {frames}, each {width}x{height} pixels "
+            f"{name}: got {described(mask)}, expected one mask or {frames}, each {width}x{height} pixels "
             "as the frames are; segment the same frames, or scale the mask"
         )
     return masks.expand(frames, -1, -1)
 
 
-def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
+def read_mask(mask: Tensor, name: str) -> Tensor:
+    """Check a MASK: `(h, w)` or `(f, h, w)`."""
+    if not isinstance(mask, Tensor) or mask.ndim not in (2, 3):
+        raise InputError(f"{name}: got {described(mask)}, expected masks (count, height, width); connect a MASK")
+    return mask
+
+
+def described(value: Any) -> str:
+    """What came instead of frames or sound."""
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a value of type {type(value).__name__}"
+
+
+def read_audio(audio: Mapping[str, Any] | None, name: str = "audio", remedy: str = ANOTHER_SOUND) -> Audio:
     """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
 
-    Raises InputError for None, which is what a silent video gives, for no samples, and for several sounds at once.
+    Raises InputError for None, which is what a silent video gives, with its `remedy`, for what is no sound, for no
+    samples, and for several sounds at once.
     """
     if audio is None:
-        raise InputError(f"{name}: got no audio, expected speech; the video it comes from may be silent")
-    waveform, rate = audio["waveform"], int(audio["sample_rate"])
+        raise InputError(f"{name}: got no audio, expected speech; {remedy}")
+    try:
+        waveform, rate = audio["waveform"], int(audio["sample_rate"])
+        found = None if isinstance(waveform, Tensor) and waveform.ndim else described(waveform)
+    except (TypeError, KeyError):
+        found = described(audio)
+    if found is not None:
+        raise InputError(f"{name}: got {found}, expected sound; connect the AUDIO of Load Audio or Load Speech")
     if waveform.ndim == 3 and len(waveform) != 1:
         raise InputError(
             f"{name}: got {len(waveform)} sounds at once, expected one; make one at a time (batch_size 1), or take one "
@@ -108,7 +129,7 @@ def read_audio(audio: Mapping[str, Any] | None, name: str = "audio") -> Audio:
         )
     waveform = waveform[0] if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
     if waveform.shape[-1] == 0 or rate <= 0:
-        raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech")
+        raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech; {ANOTHER_SOUND}")
     if waveform.is_floating_point():
         return Audio(waveform.float().cpu(), rate)
     waveform = separate(waveform.cpu())

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..comfyui_mytalk.checkpoints import find_weights, list_weights, register_weights_folder
 from ..comfyui_mytalk.errors import InputError
+from .checks import named
 from .host import ModelPatcher, comfy, folder_paths
 
 FOLDER = "mytalk"  # models/mytalk, and its name in extra_model_paths.yaml
@@ -56,14 +57,21 @@ def model_path(kind: str, name: str) -> Path:
     return find_weights(name, kind)
 
 
-def missing_models(**names: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is missing. A name that comes through a link is not known yet: None."""
-    for kind, name in names.items():
-        try:
-            if name is not None:
-                model_path(kind, name)
-        except InputError as error:
-            return str(error)
+def missing_models(*always: tuple[str, str], **chosen: tuple[str, str | None]) -> bool | str:
+    """For `validate_inputs`: True, or which file is missing, of those `always` needed and of those `chosen` in inputs.
+
+    Both are kinds and names. A name that comes through a link is not known yet: None. The host repeats the text for
+    every input that `validate_inputs` names.
+    """
+    try:
+        for kind, name in always:
+            model_path(kind, name)
+        for role, (kind, name) in chosen.items():
+            with named(role):
+                if name is not None:
+                    model_path(kind, name)
+    except InputError as error:
+        return str(error)
     return True
 
 

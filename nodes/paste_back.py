@@ -13,14 +13,16 @@ from ..comfyui_mytalk.geometry import Geometry, geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import bare_face, lay_back
+from .checks import counted
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, keep_input
-from .media import read_keep
+from .media import read_keep, read_mask
 from .progress import Progress, halving
 from .tracks import check_frames, check_motion, scaled_to, track_in
 from .types import Track
 
 BATCH = 8
+CROPS = "connect the crops that the Appearance VAE painted for these frames, all of them"
 
 
 class PasteBack(io.ComfyNode):
@@ -77,7 +79,8 @@ class PasteBack(io.ComfyNode):
         motion: FaceTrack | None = None,
     ) -> io.NodeOutput:
         track = track_in(images, track)
-        check_frames(crops, track, "crops")
+        check_frames(crops, track, "crops", CROPS)
+        read_mask(crop_mask, "crop_mask")
         crop_mask = crop_mask[None] if crop_mask.ndim == 2 else crop_mask
         if motion is not None:
             check_motion(motion, track)
@@ -90,7 +93,8 @@ class PasteBack(io.ComfyNode):
                 )
         if len(crop_mask) != len(track):
             raise InputError(
-                f"crop_mask: got {len(crop_mask)} masks, but the track has {len(track)} frames; connect its crops' own"
+                f"crop_mask: got {counted(len(crop_mask), 'mask')}, but the track has {counted(len(track), 'frame')}; "
+                "connect its crops' own"
             )
         keep = read_keep(keep_mask, images)
         frames, mask = lay_over(images, crops, crop_mask, geometry(track), match_colour, Progress(), keep, motion)

@@ -9,6 +9,7 @@ from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from .checks import within_limits
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY
 from .progress import Progress, halving
@@ -48,6 +49,7 @@ class RenderLandmarkImage(io.ComfyNode):
         )
 
     @classmethod
+    @within_limits
     def execute(cls, track: FaceTrack, size: int) -> io.NodeOutput:
         return io.NodeOutput(to_host(draw(track, size, Progress())))
 

@@ -15,6 +15,7 @@ from ..comfyui_mytalk.evaluation.score import Judges
 from ..comfyui_mytalk.evaluation.sync_judge import load_sync_judge
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import load_identity
+from .checks import named
 from .extract_dense_landmarks import WEIGHTS, load_landmarker
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, fps_input, model_input
@@ -68,8 +69,8 @@ class Score(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, identity_model: str | None = None, sync_judge: str | None = None) -> bool | str:
-        return missing_models(face=WEIGHTS, identity=identity_model, sync_judge=sync_judge)
+    def validate_inputs(cls, identity_model: str | None = None) -> bool | str:
+        return missing_models(("face", WEIGHTS), identity_model=("identity", identity_model))
 
     @classmethod
     def execute(
@@ -88,8 +89,13 @@ class Score(io.ComfyNode):
         track, speech = track_in(original, track, "source"), read_audio(audio)
         new = read_keep(mask, original, "mask")
         check_fps(fps)
-        identity = network("identity", identity_model, load_identity)
-        judges = Judges(load_landmarker(), identity, network("sync_judge", sync_judge, load_sync_judge))
-        figures, plot = score_result(made[..., :3], original[..., :3], track, speech, fps, judges, same_words, new)
+        with named("identity_model"):
+            identity = network("identity", identity_model, load_identity)
+        with named("sync_judge"):
+            judge = network("sync_judge", sync_judge, load_sync_judge)
+        judges = Judges(load_landmarker(), identity, judge)
+        with named("frames"):
+            scored = score_result(made[..., :3], original[..., :3], track, speech, fps, judges, same_words, new)
+        figures, plot = scored
         picture = torch.from_numpy(np.asarray(plot).copy()).float()[None] / 255
         return io.NodeOutput(to_host(picture), as_text(figures), json.dumps(figures))

@@ -7,22 +7,23 @@ from torch import Tensor
 
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.landmarks.track import FaceTrack
+from .checks import counted
 from .media import read_images
 
+SAME = "connect the same frames to both"
 
-def check_frames(images: Tensor, track: FaceTrack, name: str = "images") -> None:
-    """Raise InputError unless there is one image for each frame of the track."""
+
+def check_frames(images: Tensor, track: FaceTrack, name: str = "images", remedy: str = SAME) -> None:
+    """Raise InputError, which ends with the remedy, unless there is one image for each frame of the track."""
     if len(read_images(images, name)) != len(track):
-        raise InputError(
-            f"{name}: got {len(images)} frames, but the track has {len(track)}; connect the same frames to both"
-        )
+        raise InputError(f"{name}: got {counted(len(images), 'frame')}, but the track has {len(track)}; {remedy}")
 
 
 def check_motion(motion: FaceTrack, track: FaceTrack, name: str = "motion") -> None:
     """Raise InputError unless `motion` has as many frames as the track that it is a motion of."""
     if len(motion) != len(track):
         raise InputError(
-            f"{name}: got {len(motion)} frames, but the track has {len(track)}; connect what was made from it"
+            f"{name}: got {counted(len(motion), 'frame')}, but the track has {len(track)}; connect what was made of it"
         )
 
 

@@ -17,6 +17,7 @@ from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.output import check_output
 from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
+from .checks import named, within_limits
 from .files import output_folder
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input
@@ -75,19 +76,22 @@ class TuneActor(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
-        return missing_models(appearance=model)
+        return missing_models(model=("appearance", model))
 
     @classmethod
+    @within_limits
     def execute(cls, images: Tensor, track: FaceTrack, model: str, steps: int, seed: int, keep: bool) -> io.NodeOutput:
         track = track_in(images, track)
-        base = network("appearance", model, load_appearance, torch.float32, MEMORY)
+        with named("model"):
+            base = network("appearance", model, load_appearance, torch.float32, MEMORY)
         options = TuneOptions(steps, seed=seed)
         path = output_folder() / f"tuned_{fingerprint(images, track, base, options)}.safetensors"
         if keep and path.is_file():
             return io.NodeOutput(load_tuning(path))
         if keep:
             check_room(path)
-        tuning = tune_on_clip(base, TensorSource(images, 1.0), track, options, Progress())
+        with named("images"):
+            tuning = tune_on_clip(base, TensorSource(images, 1.0), track, options, Progress())
         if keep:
             keep_tuning(path, tuning)
         return io.NodeOutput(tuning)

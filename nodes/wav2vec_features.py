@@ -9,6 +9,7 @@ import torch
 
 from ..comfyui_mytalk.speech.audio import Audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
+from .checks import named
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input
 from .media import read_audio
@@ -37,7 +38,7 @@ class Wav2VecFeatures(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, encoder: str | None = None) -> bool | str:
-        return missing_models(speech=encoder)
+        return missing_models(encoder=("speech", encoder))
 
     @classmethod
     def execute(cls, audio: Mapping[str, Any], encoder: str) -> io.NodeOutput:
@@ -46,7 +47,8 @@ class Wav2VecFeatures(io.ComfyNode):
 
 def speech_features(speech: Audio, encoder: str, progress: Progress) -> SpokenFeatures:
     """Features of the speech, and of silence, by the encoder of that name."""
-    features = network("speech", encoder, load_speech_encoder)
+    with named("encoder"):
+        features = network("speech", encoder, load_speech_encoder)
     values = features(speech_16k(speech), progress)
     silence = features(torch.zeros(16_000)).mean(0)
     return SpokenFeatures(values, silence, features.name, features.dim, features.sha256)

@@ -192,8 +192,8 @@ def choose_face(faces: list[Face], choice: Choice) -> Face:
     faces.sort(key=lambda face: (min(face.points), first_place(face)[0]))
     if isinstance(choice, int):
         if not 0 <= choice < len(faces):
-            last = len(faces) - 1
-            raise InputError(f"got face {choice}, but the video shows {len(faces)}; use 0 to {last}, or largest")
+            spare = "0" if len(faces) == 1 else f"0 to {len(faces) - 1}"
+            raise InputError(f"got face {choice}, but the video shows {len(faces)}; use {spare}, or largest")
         return faces[choice]
     x, y = choice
     return min(faces, key=lambda face: (first_place(face)[0] - x) ** 2 + (first_place(face)[1] - y) ** 2)

@@ -41,6 +41,7 @@ def test_template_opens_complete_and_runs(frontend) -> None:
     frontend.shoot("result")
     assert frontend.complaints == []
     assert covered(frontend.nodes()) == [], "previews make nodes taller"
+    assert frontend.overhang() <= 0, "the node is too short for its film"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,22 @@ def test_missing_weights_are_refused_before_anything_runs(server, graph, name: s
     said = json.dumps(reply["node_errors"])
     assert "gone.safetensors" in said and "models/mytalk" in said.replace("\\\\", "/")
     assert set(reply["node_errors"]) == ids_of(prompt, change.split("__")[0])
+    name = change.split("__")[1]
+    (error,) = next(iter(reply["node_errors"].values()))["errors"]  # said once, under the name of the input
+    assert error["extra_info"]["input_name"] == name and error["details"].startswith(f"{name} - {name}: ")
+
+
+@pytest.mark.parametrize("name", ["speech_encoder", "identity_model", "appearance_model"])
+def test_other_missing_weights_are_known_before_lip_sync_works(server, graph, name: str) -> None:
+    """Hosts that hold choices to their list refuse the graph; others run up to the node."""
+    prompt = graph("lipsync_all_in_one", **{f"MyTalkLipSync__{name}": "gone"})
+    try:
+        result = server.result(server.queue(prompt))
+    except urllib.error.HTTPError as refused:
+        assert name in refused.read().decode()
+        return
+    error = dict(result["status"]["messages"])["execution_error"]
+    assert error["exception_message"].startswith(f"{name}: ") and "gone.safetensors not found" in str(error)
 
 
 def test_silent_speech_input_is_one_clear_line(server, graph) -> None:
@@ -141,6 +158,7 @@ def test_silent_speech_input_is_one_clear_line(server, graph) -> None:
     result = server.result(server.queue(prompt))
     error = dict(result["status"]["messages"])["execution_error"]
     assert error["node_id"] == sync and error["exception_message"].startswith("audio: got no audio")
+    assert error["exception_type"] == "comfyui_mytalk.errors.InputError"
 
 
 def test_help_pages_and_templates_are_served(server) -> None:

@@ -51,8 +51,13 @@ def test_editor_hands_every_number_to_the_library(host, clip) -> None:
 
 
 def test_gate_without_audio_is_refused(host, clip) -> None:
-    with pytest.raises(ValueError, match="audio: got no audio"):
+    with pytest.raises(ValueError, match="^audio: got no audio, .*; connect the speech .* or set silence_gate to 0$"):
         host.run("MyTalkEditMotion", track=clip.track, motion=clip.motion, silence_gate=0.5)
+
+
+def test_motion_of_another_clip_is_refused(host, clip) -> None:
+    with pytest.raises(ValueError, match="^motion: got 1 frame, but the track has 10; connect what was made of it$"):
+        host.run("MyTalkEditMotion", track=clip.track, motion=clip.motion[:1])
 
 
 def test_edited_motion_is_painted(host, clip) -> None:

@@ -66,18 +66,45 @@ def test_shipped_weights_are_the_defaults(infos, path: Path) -> None:
 
 
 def test_single_steps_do_all_that_lip_sync_does(host) -> None:
-    """The paper's nine, and the two that Lip Sync has beside them, set as it sets them."""
+    """The paper's nine, the two that Lip Sync has beside them, set as it sets them, and speech as long as the clip."""
     prompt = read(TWINS / "lipsync_nine_nodes.json")
     used = {node["class_type"]: key for key, node in prompt.items() if node["class_type"].startswith("MyTalk")}
-    assert len(used) == 11
+    assert len(used) == 12
     gate = {i.id: i.default for i in host.nodes["MyTalkLipSync"].GET_SCHEMA().inputs if i.id == "silence_gate"}
     edit = prompt[used["MyTalkEditMotion"]]["inputs"]
-    assert edit["silence_gate"] == gate["silence_gate"] > 0 and edit["audio"] == [used["MyTalkLoadSpeech"], 0]
+    assert edit["silence_gate"] == gate["silence_gate"] > 0 and edit["audio"] == [used["MyTalkFitVideoToSpeech"], 1]
+    assert prompt[used["MyTalkWav2VecFeatures"]]["inputs"]["audio"] == edit["audio"]
     for drawn in ("MyTalkAppearanceVAE", "MyTalkPasteBack"):
         assert prompt[used[drawn]]["inputs"]["motion"] == [used["MyTalkEditMotion"], 0]
     assert prompt[used["MyTalkRenderLandmarkImage"]]["inputs"]["track"] == [used["MyTalkEditMotion"], 0]
     for covered in ("MyTalkMaskedReferenceSelect", "MyTalkPasteBack"):
         assert prompt[used[covered]]["inputs"]["keep_mask"] == [used["MyTalkFindOcclusions"], 0]
+
+
+LENGTHS = {  # what gives frames, sound and rate of one length: slots of each
+    "MyTalkLipSync": (0, 1, 4),
+    "MyTalkFitVideoToSpeech": (0, 1, 2),
+}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_films_have_the_rate_and_the_sound_of_what_was_made_for_them(path: Path) -> None:
+    prompt = read(TWINS / path.name)
+    for film in [node["inputs"] for node in prompt.values() if node["class_type"] == "CreateVideo"]:
+        source, slot = film["fps"]
+        kind = prompt[source]["class_type"]
+        assert slot == LENGTHS[kind][2]
+        assert kind == "MyTalkLipSync" or "MyTalkLipSync" not in [node["class_type"] for node in prompt.values()]
+        if prompt[film["audio"][0]]["class_type"] != "AudioMerge":  # two voices, each fitted before
+            assert film["audio"] == [source, LENGTHS[kind][1]]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_there_is_room_for_a_square_film_and_the_widgets_above_it(path: Path) -> None:
+    for node in read(path)["nodes"]:
+        if node["type"] == "SaveVideo":
+            width, height = node["size"]
+            assert height >= width + 24 + 3 * 26 + 16, "a socket, three widgets and margins"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -12,6 +12,12 @@ NODES = """window.app.graph.nodes.map(node => ({
     type: node.type, registered: node.type in window.LiteGraph.registered_node_types, errors: !!node.has_errors,
     links: (node.inputs || []).filter(input => input.link != null).length,
     box: [node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30]}))"""
+OVERHANG = """(() => {
+    const {ds, canvas} = window.app.canvas
+    const node = window.app.graph.nodes.find(node => node.type == 'SaveVideo')
+    const edge = (node.pos[1] + node.size[1] + ds.offset[1]) * ds.scale + canvas.getBoundingClientRect().top
+    const film = Array.from(document.querySelectorAll('video')).find(video => video.src.includes('MyTalk'))
+    return (film.getBoundingClientRect().bottom - edge) / ds.scale})()"""
 MENTIONS = (PACK, "mytalk")
 
 
@@ -56,6 +62,10 @@ class Frontend:
     def nodes(self) -> list[dict[str, Any]]:
         """Type, whether it is registered, errors, linked inputs and box (x, y, width, height with title) of each."""
         return self.page.evaluate(NODES)
+
+    def overhang(self) -> float:
+        """How far the film that was saved hangs over the lower edge of its node, in pixels of the canvas."""
+        return self.page.evaluate(OVERHANG)
 
     def press_run(self) -> None:
         self.page.get_by_test_id("queue-button").first.click()

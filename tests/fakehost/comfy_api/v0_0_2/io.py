@@ -20,6 +20,7 @@ class Input:
         if unknown:
             raise TypeError(f"{type(self).__qualname__} got an unexpected keyword argument {sorted(unknown)}")
         self.id, self.optional, self.default = id, optional, options.get("default")
+        self.min, self.max = options.get("min"), options.get("max")
         self.described = pruned({"display_name": display_name, "tooltip": tooltip, "lazy": lazy, **options})
 
 

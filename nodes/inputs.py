@@ -153,6 +153,21 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
+def style_strength_input() -> io.Input:
+    """How much a style reference counts."""
+    return field(
+        io.Float,
+        "style_strength",
+        default=DEFAULTS.style_strength,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        optional=True,
+        tooltip="How much of how this person shapes sounds is taken over: 0 is nothing, 1 as trained. "
+        f"Default: {DEFAULTS.style_strength:g}.",
+    )
+
+
 def reference_inputs(mode: str, count: str) -> list[io.Input]:
     """Which pictures of the mouth the appearance model may look at."""
     return [

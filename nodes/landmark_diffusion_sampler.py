@@ -9,9 +9,10 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
+from ..comfyui_mytalk.motion.reference import remember
 from .checks import named, one_of, within_limits
 from .host import field, io, schema
-from .inputs import CATEGORY, model_input, sampling_inputs, seed_input
+from .inputs import CATEGORY, model_input, sampling_inputs, seed_input, style_strength_input
 from .models import missing_models, network
 from .progress import Progress, retrying
 from .types import Identity, IdentityTokens, SpeechFeatures, SpokenFeatures, Track
@@ -64,6 +65,14 @@ class LandmarkDiffusionSampler(io.ComfyNode):
                     tooltip="Another clip of the same person, smiling perhaps: the mouth rests as it does there and "
                     "opens as far. Take the identity from it too.",
                 ),
+                field(
+                    SpeechFeatures,
+                    "style_features",
+                    optional=True,
+                    tooltip="What is said in the clip itself, or in the style clip: the new words are shaped as this "
+                    "person shapes such sounds. Ignored where the lips say something else.",
+                ),
+                style_strength_input(),
             ],
             outputs=[Track.Output(display_name="motion", tooltip="The same face with a mouth that speaks.")],
         )
@@ -88,12 +97,16 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         model: str,
         match_range: bool | None = None,
         style: FaceTrack | None = None,
+        style_features: SpokenFeatures | None = None,
+        style_strength: float = MotionOptions.style_strength,
     ) -> io.NodeOutput:
         sampler = one_of("sampler", sampler, SAMPLERS)
-        options = MotionOptions(steps, seed, sampler, guidance=guidance, strength=strength, variation=variation)
+        strengths = {"guidance": guidance, "strength": strength, "variation": variation}
+        options = MotionOptions(steps, seed, sampler, **strengths, style_strength=style_strength)
         if match_range is not None:
             options = replace(options, match_range=match_range)
-        return io.NodeOutput(sample_motion(model, track, speech_features, identity, options, Progress(), style))
+        given = (model, track, speech_features, identity, options, Progress(), style, style_features)
+        return io.NodeOutput(sample_motion(*given))
 
 
 def sample_motion(
@@ -104,16 +117,24 @@ def sample_motion(
     options: MotionOptions,
     progress: Progress,
     style: FaceTrack | None = None,
+    heard: SpokenFeatures | None = None,
 ) -> FaceTrack:
-    """The track with the mouth that the motion model of that name generates."""
+    """The track with the mouth that the motion model of that name generates.
+
+    `heard` is what is said in the `style` clip, or in the track's own without one: its style reference.
+    """
     with named("model"):
         generator = network("motion", model, load_motion)
         check_needs(generator, speech, identity)
+        memory = None
+        if heard is not None and options.style_strength:
+            check_needs(generator, heard, identity)
+            memory = remember(generator, track if style is None else style, heard.values, identity.tokens)
     features = speech.fit(motion_frames(track))
 
     def run(windows: int) -> FaceTrack:
         fewer = replace(options, window_batch=windows)
-        return speak(generator, track, features, identity.tokens, fewer, progress, style)
+        return speak(generator, track, features, identity.tokens, fewer, progress, style, memory)
 
     return retrying(run, options.window_batch)
 

@@ -18,8 +18,10 @@ from ..comfyui_mytalk.motion.edit import MotionEdit, edit_motion
 from ..comfyui_mytalk.motion.generate import MotionOptions
 from ..comfyui_mytalk.motion.identity import load_identity
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
+from ..comfyui_mytalk.motion.params import FPS
+from ..comfyui_mytalk.motion.reference import LONGEST
 from ..comfyui_mytalk.pipeline import reference_schedule, render_frames
-from ..comfyui_mytalk.speech.audio import fit_audio, speech_16k
+from ..comfyui_mytalk.speech.audio import Audio, fit_audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
 from .appearance_vae import held_model, load_model, tuned_input
 from .checks import named, within_limits
@@ -41,6 +43,7 @@ from .inputs import (
     reference_inputs,
     sampling_inputs,
     seed_input,
+    style_strength_input,
 )
 from .landmark_diffusion_sampler import sample_motion
 from .listening import listening
@@ -104,6 +107,14 @@ class LipSync(io.ComfyNode):
                     tooltip="Another clip of the same person, smiling perhaps, from Extract Dense Landmarks: the mouth "
                     "rests as it does there and opens as far. Default: as in the clip itself.",
                 ),
+                field(
+                    io.Audio,
+                    "source_audio",
+                    optional=True,
+                    tooltip="What the clip itself says, or the style clip: the new words are shaped as this person "
+                    "shapes such sounds. Ignored where the lips say something else. Default: the sound of a video.",
+                ),
+                style_strength_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
@@ -146,13 +157,19 @@ class LipSync(io.ComfyNode):
         keep_occlusions: bool = True,
         silence_gate: float = GATE,
         style: FaceTrack | None = None,
+        source_audio: Mapping[str, Any] | None = None,
+        style_strength: float = MotionOptions.style_strength,
     ) -> io.NodeOutput:
         wanted, fixed = reference_choice(references, reference_count, "references")
         check_models(speech_encoder, identity_model, motion_model, appearance_model, tuned, keep_occlusions)
         edit = MotionEdit(gate=silence_gate)
-        options = MotionOptions(steps, seed, guidance=guidance, strength=strength, variation=variation)
+        strengths = {"guidance": guidance, "strength": strength, "variation": variation}
+        options = MotionOptions(steps, seed, **strengths, style_strength=style_strength)
         given, progress = read_audio(audio), Progress()
-        images, fps = read_frames(images, fps)
+        images, fps, sound = read_frames(images, fps)
+        if source_audio is None and style is None:
+            source_audio = sound
+        said = None if source_audio is None or not style_strength else read_audio(source_audio, "source_audio")
         keep = read_keep(keep_mask, images)
         speech = fit_audio(given, len(images) / fps)
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
@@ -161,7 +178,9 @@ class LipSync(io.ComfyNode):
         before = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
         with named("images" if style is None else "style"):
             identity = embed_identity(track if style is None else style, identity_model)
-        motion = sample_motion(motion_model, track, features, identity, options, progress.part(0.3, 0.4), style)
+        heard = None if said is None else speech_features(a_minute(said), speech_encoder, progress.part(0.3, 0.32))
+        told = (identity, options, progress.part(0.32, 0.4), style, heard)
+        motion = sample_motion(motion_model, track, features, *told)
         motion = edit_motion(track, motion, edit, speech_16k(speech), style)
         bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, before)
         painter = load_model(appearance_model, tuned)
@@ -202,7 +221,12 @@ def describe_length(given: float, used: float) -> str:
 def read_frames(images: Tensor | Video, fps: float) -> Clip:
     """The clip; a video's decoded frames are held in the least memory that loses nothing."""
     clip = read_clip(images, fps)
-    return clip if clip.images is images else Clip(compact(clip.images), clip.fps)
+    return clip if clip.images is images else clip._replace(images=compact(clip.images))
+
+
+def a_minute(sound: Audio) -> Audio:
+    """The first minute of a clip's own sound: more of it is not listened to."""
+    return Audio(sound.waveform[:, : round(LONGEST / FPS * sound.sample_rate)], sound.sample_rate)
 
 
 def render(

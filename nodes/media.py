@@ -27,22 +27,25 @@ class Video(Protocol):
     """What is used of the host's VIDEO."""
 
     def get_components(self) -> Any:
-        """An object with `images (f, h, w, c)` and `frame_rate`."""
+        """An object with `images (f, h, w, c)`, `frame_rate` and, with sound, `audio`."""
         ...
 
 
 class Clip(NamedTuple):
-    """Frames `(f, h, w, c)` at a constant rate: float 0..1, or uint8 where that holds the same values."""
+    """Frames `(f, h, w, c)` at a constant rate: float 0..1, or uint8 where that holds the same values; and the host's
+    AUDIO of them, where they came with one."""
 
     images: Tensor
     fps: float
+    sound: Mapping[str, Any] | None = None
 
 
 def read_clip(images: Tensor | Video, fps: float, name: str = "images") -> Clip:
     """IMAGE at `fps`, or VIDEO at its own rate; raises InputError for anything else."""
     if hasattr(images, "get_components"):
         components = images.get_components()
-        return Clip(read_images(components.images, name), check_fps(float(components.frame_rate), name))
+        rate, sound = check_fps(float(components.frame_rate), name), getattr(components, "audio", None)
+        return Clip(read_images(components.images, name), rate, sound)
     return Clip(read_images(images, name), check_fps(fps))
 
 

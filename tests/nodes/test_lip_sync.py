@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_style_is_the_manner_of_identity_motion_and_rest(host, clip, inputs, mon
     style = clip.track.replace(points=clip.track.points + 0.5)
     embed, sample, edit = module.embed_identity, module.sample_motion, module.edit_motion
     monkeypatch.setattr(module, "embed_identity", lambda track, model: seen.append(track) or embed(track, model))
-    monkeypatch.setattr(module, "sample_motion", lambda *given: seen.append(given[-1]) or sample(*given))
+    monkeypatch.setattr(module, "sample_motion", lambda *given: seen.append(given[-2]) or sample(*given))
     monkeypatch.setattr(module, "edit_motion", lambda *given: seen.append(given[-1]) or edit(*given))
     host.run("MyTalkLipSync", **inputs, style=style)
     assert len(seen) == 3 and all(track is style for track in seen)
@@ -95,3 +96,38 @@ def test_checking_moves_no_network(host, inputs) -> None:
         patch.setattr(host.management, "load_models_gpu", lambda *given, **_: loads.append(given))
         module.check_models(*names, None)
     assert not loads
+
+
+def test_the_clips_own_sound_is_its_style_reference(host, clip, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a video by itself, of frames when it is connected; what is said is not mistaken for what was said."""
+    asked = []
+    module = host.module("nodes.landmark_diffusion_sampler")
+    monkeypatch.setattr(module, "remember", lambda *given: asked.append(given))
+    own = {"waveform": torch.randn(1, 1, 6400, generator=torch.Generator().manual_seed(0)), "sample_rate": 16_000}
+    host.run("MyTalkLipSync", **inputs)
+    assert not asked
+    host.run("MyTalkLipSync", **inputs, source_audio=own, style_strength=0.0)
+    assert not asked
+    host.run("MyTalkLipSync", **inputs, source_audio=own)
+    track, features = asked[0][1:3]
+    assert torch.equal(track.points, clip.track.points)
+    assert features.shape != clip.features.values.shape or not torch.equal(features, clip.features.values)
+    parts = SimpleNamespace(images=inputs["images"], frame_rate=24, audio=own)
+    host.run("MyTalkLipSync", **(inputs | {"images": SimpleNamespace(get_components=lambda: parts)}))
+    assert torch.equal(asked[1][2], features)
+    with pytest.raises(Exception, match="source_audio: got 2 sounds"):
+        two = own | {"waveform": own["waveform"].repeat(2, 1, 1)}
+        host.run("MyTalkLipSync", **inputs, source_audio=two)
+
+
+def test_the_sampler_listens_to_the_style_clip(host, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    module = host.module("nodes.landmark_diffusion_sampler")
+    monkeypatch.setattr(module, "remember", lambda *given: asked.append(given))
+    style = clip.track.replace(points=clip.track.points + 0.5)
+    sampled = {"speech_features": clip.features, "track": clip.track, "identity": clip.identity, "steps": 2}
+    for chosen in (None, style):
+        host.run(
+            "MyTalkLandmarkDiffusionSampler", **sampled, model="motion_tiny", style=chosen, style_features=clip.features
+        )
+    assert [given[1] for given in asked] == [clip.track, style]

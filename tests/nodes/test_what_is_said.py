@@ -13,10 +13,10 @@ from tiny import NAMES, moving_face, tones
 
 MODELS = {"speech_encoder": NAMES["speech"], **{f"{r}_model": NAMES[r] for r in ("identity", "motion", "appearance")}}
 LIMITED = {  # nodes with numbers, and how many those are beside fps, which has limits of its own
-    "MyTalkLipSync": 10,
+    "MyTalkLipSync": 11,
     "MyTalkLoadSpeech": 3,
     "MyTalkExtractDenseLandmarks": 3,
-    "MyTalkLandmarkDiffusionSampler": 5,
+    "MyTalkLandmarkDiffusionSampler": 6,
     "MyTalkRenderLandmarkImage": 1,
     "MyTalkMaskedReferenceSelect": 1,
     "MyTalkLandmarkOverlay": 2,

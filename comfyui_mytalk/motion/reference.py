@@ -56,18 +56,19 @@ def remember(model: MotionModel, track: FaceTrack, features: Tensor, identity: T
     None where the model takes no reference, where the clip is short, shows several people, or says something else than
     its lips do. `identity (r, d)` are the person's tokens.
     """
-    if model.style is None or track.people is not None or not track.usable.any():
+    if model.style is None or track.people is not None:
+        return None
+    track = track[: int((track.times - track.times[0] <= LONGEST / FPS).sum())]
+    if track.usable.sum() < 2:
         return None
     seen = see(track, features)
-    if seen.known.sum() < SHORTEST:
-        return None
-    return memorise(model, seen, identity)
+    return memorise(model, seen, identity) if seen.known.sum() >= SHORTEST else None
 
 
 def see(track: FaceTrack, features: Tensor) -> Seen:
-    """The clip as the motion model knows faces, at most a minute of it."""
+    """The clip as the motion model knows faces."""
     usable, times = track.usable, track.times - track.times[0]
-    frames = min(LONGEST, len(features) // 2, math.floor(times[-1].item() * FPS) + 1)
+    frames = min(len(features) // 2, math.floor(times[-1].item() * FPS) + 1)
     grid = torch.arange(frames, dtype=torch.float64) / FPS
     canonical, lower = to_canonical(track.points, track.pose), landmark_set("generated")
     canonical[:, lower] -= turn_effect(track)

@@ -195,3 +195,16 @@ def test_training_adds_to_a_model_and_resumes_to_the_same_weights(tmp_path: Path
             assert torch.equal(value, base.state_dict()[name]), name
     assert any(block.style.weight.abs().max() > 0 for block in whole.denoiser.blocks)
     assert torch.equal(generated(whole, None), generated(base, None))
+
+
+def test_of_a_long_film_a_minute_is_looked_at(model, monkeypatch) -> None:
+    monkeypatch.setattr(reference, "LONGEST", 50)
+    looked = []
+    monkeypatch.setattr(reference, "memorise", lambda model, seen, identity: looked.append(seen))
+    points, times = talking_points(80)
+    track = FaceTrack(points, torch.ones(80) > 0, times, (256, 256))
+    remember(model, track, torch.zeros(160, 6), torch.zeros(1, 4))
+    assert len(looked[0].lower) == len(looked[0].known) == 51 and looked[0].known.all()
+    dark = track.replace(found=torch.arange(80) >= 30)
+    remember(model, dark, torch.zeros(160, 6), torch.zeros(1, 4))
+    assert len(looked) == 1, "too few faces in it"

@@ -193,10 +193,9 @@ class MotionLoss:
         found = found.float()
         losses = {"x0": self.square(found - clean), "velocity": self.square((found - clean).diff(dim=1))}
         losses["identity"] = self.identity_loss(found, batch, origin, alpha)
-        losses["closure"] = self.closure_loss(found - clean, batch)
-        losses["loss"] = losses["x0"] + sum(
-            getattr(args, f"{name}_weight") * losses[name] for name in ("velocity", "identity", "closure")
-        )
+        losses["closed"] = self.closure_loss(found - clean, batch)
+        losses["loss"] = losses["x0"] + args.velocity_weight * losses["velocity"]
+        losses["loss"] += args.identity_weight * losses["identity"] + args.closure_weight * losses["closed"]
         return losses
 
     def square(self, error: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--style-dropout", type=float, default=0.15, help="share of clips without a reference (default %(default)s)")
     add("--save-every", type=int, default=100, help="steps from one saved state to the next (default %(default)s)")
     add_objective(parser)
-    parser.set_defaults(feature_noise=0.4, weight_decay=0.05, closure_weight=1.0)
+    parser.set_defaults(feature_noise=0.4, weight_decay=0.05, closure_weight=0.25)
 
 
 def with_style(base: MotionModel, heads: int) -> MotionModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from comfyui_mytalk.motion.params import FPS, IdentityParams, MotionParams
 from comfyui_mytalk.motion.reference import Seen, in_sync, memorise, remember
 from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
+from comfyui_mytalk.training.motion import MotionLoss
 from comfyui_mytalk.training.motion_data import Take
 from comfyui_mytalk.training.style_data import APART, PIECE, StyleSampler, _places
 from tests.synthetic_clips import talking_points
@@ -208,3 +210,21 @@ def test_of_a_long_film_a_minute_is_looked_at(model, monkeypatch) -> None:
     dark = track.replace(found=torch.arange(80) >= 30)
     remember(model, dark, torch.zeros(160, 6), torch.zeros(1, 4))
     assert len(looked) == 1, "too few faces in it"
+
+
+def test_errors_count_more_where_lips_are_closed() -> None:
+    given = arguments(Path("-"), 1)
+    assert given.closure_weight > 0
+    model = MotionModel(PARAMS)
+    model.from_channels.normal_()
+    loss = MotionLoss(model, IdentityExtractor(IdentityParams(width=8, layers=1, dim=4)), given)
+    landmarks = torch.zeros(1, 4, 478, 2)
+    landmarks[:, 2:, 14, 1] = 1.0  # open in the last two frames
+    batch = SimpleNamespace(landmarks=landmarks)
+    error = torch.zeros(1, 4, model.params.channels)
+    error[:, 2:] = 1.0
+    assert loss.closure_loss(error, batch) == 0
+    error[:, 0] = 1.0
+    assert loss.closure_loss(error, batch) > 0
+    given.closure_weight = 0.0
+    assert loss.closure_loss(error, batch) == 0

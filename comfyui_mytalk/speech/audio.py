@@ -137,7 +137,9 @@ class Tape:
         block = block[:, begin - at :]
         self.position = begin + block.shape[1]
         kept = block[:, max(self.first - begin, 0) :]
-        stop = max(self.position - self.first, 0)
+        if not kept.shape[1]:
+            return
+        stop = self.position - self.first
         if stop > self._sound.shape[1]:
             before, self._room = self._sound, max(stop, self._room, 2 * self._sound.shape[1])
             self._sound = np.zeros((len(block), self._room), np.float32)

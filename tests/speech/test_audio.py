@@ -242,3 +242,12 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(av.error.FFmpegError):
         write_audio(tmp_path / "x.flac", Audio(torch.zeros(1, 800), 2**30))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("start", [0.1, 0.5, 1.7])
+def test_a_part_of_a_stereo_recording_begins_where_it_is_asked_to(tmp_path, start):
+    """Whole blocks lie before it, which must leave room for both channels."""
+    sound = torch.randn(2, 2 * 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    write_audio(tmp_path / "x.wav", Audio(sound, 16_000))
+    part = read_audio(tmp_path / "x.wav", start).waveform
+    assert torch.allclose(part, sound[:, round(start * 16_000) :], atol=1e-4)

@@ -5,9 +5,9 @@
     python benchmarks/bilabial_figures.py data/prepared --phones phones.json --offsets offsets.json
 
 Every clip speaks its own words under its upper face played backwards, as in `motion_figures.py`; manner and style
-reference of each half of a clip come from the other. Lips meet when a frame that is shown within 60 ms of the sound has an opening below
-0.25 cm. "Chance" is our motion moved by half the clip. The motion is also shown at other frame rates, where a closure
-of two frames could fall between two pictures.
+reference of each half of a clip come from the other. Lips meet when a frame that is shown within 60 ms of the sound has
+an opening below 0.25 cm. "Chance" is our motion moved by half the clip. The motion is also shown at other frame rates,
+where a closure of two frames could fall between two pictures.
 """
 
 from __future__ import annotations

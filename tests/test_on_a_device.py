@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,7 @@ from comfyui_mytalk.speaking import speak_track
 from comfyui_mytalk.speech.audio import fit_audio, read_audio
 from comfyui_mytalk.sync import SyncOptions, load_models, see_occlusions, show_references
 from comfyui_mytalk.video.reader import VideoReader
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-from pretended_device import DEVICE, PretendedDevice
+from tests.support.pretended_device import DEVICE, PretendedDevice
 
 DEMO = Path(__file__).parents[1] / "demo"
 SECONDS = 0.2

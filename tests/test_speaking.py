@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +17,6 @@ from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
 from tests.synthetic_clips import talking_points
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
 RATE = 16_000
 
 

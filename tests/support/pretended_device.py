@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-_setup_privateuseone_for_python_backend("pretended")
+if not hasattr(torch, "pretended"):  # a process can register one device, once
+    _setup_privateuseone_for_python_backend("pretended")
 DEVICE = "pretended:0"
 aten = torch.ops.aten
 COPIES = (aten.copy_.default, aten._to_copy.default)

@@ -10,6 +10,7 @@ from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
 from ..comfyui_mytalk.motion.reference import remember
+from ..comfyui_mytalk.video.timing import last_shown
 from .checks import named, one_of, within_limits
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input, sampling_inputs, seed_input, style_strength_input
@@ -141,5 +142,5 @@ def sample_motion(
 
 def motion_frames(track: FaceTrack) -> int:
     """Motion frames at 25 fps that cover the track."""
-    interval = track.times.diff().median().item() if len(track) > 1 else 1 / FPS
-    return math.ceil((track.times[-1].item() - track.times[0].item() + interval) * FPS - 1e-6)
+    seconds = track.times[-1].item() - track.times[0].item() + last_shown(track.times, FPS)
+    return math.ceil(seconds * FPS - 1e-6)

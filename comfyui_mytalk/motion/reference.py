@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..evaluation.metrics import correlation
 from ..landmarks.canonical import to_canonical
 from ..landmarks.sets import landmark_set
 from .edit import inner_distance
@@ -118,8 +119,5 @@ def in_sync(model: MotionModel, seen: Seen, identity: Tensor) -> tuple[int, floa
 def _correlation(told: Tensor, shown: Tensor, known: Tensor, lag: int) -> float:
     """Of `told[i]` with `shown[i + lag]` where that is `known`."""
     count = len(told) - abs(lag)
-    told, shown = told[max(0, -lag) :][:count], shown[max(0, lag) :][:count]
-    pair = torch.stack([told, shown])[:, known[max(0, lag) :][:count]]
-    if pair.shape[1] < 3 or pair.std(1).min() < 1e-6:
-        return 0.0
-    return torch.corrcoef(pair)[0, 1].item()
+    told, shown, known = told[max(0, -lag) :][:count], *(x[max(0, lag) :][:count] for x in (shown, known))
+    return correlation(told[known], shown[known]) if known.sum() > 2 else 0.0

@@ -148,14 +148,14 @@ def build_network(checkpoint: Checkpoint, build: Callable[[dict[str, Any]], Netw
 
 
 @contextmanager
-def of_this_version(path: Path) -> Iterator[None]:
-    """Turn what goes wrong when a checkpoint does not fit the code into InputError that names the file `path`."""
+def of_this_version(weights: Path | str) -> Iterator[None]:
+    """Turn what goes wrong when a checkpoint does not fit the code into InputError that names its file."""
     try:
         yield
     except InputError:
         raise
-    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+    except (TypeError, LookupError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the weights {path} were made by another version of the pack ({reason}): update the pack, or train again"
+            f"the weights {weights} were made by another version of the pack ({reason}): update the pack, or train again"
         ) from error

@@ -13,14 +13,17 @@ from comfyui_mytalk import checkpoints, info
 from comfyui_mytalk.appearance.model import load_appearance
 from comfyui_mytalk.appearance.occlusion import OCCLUSION_PRESETS, load_occlusion
 from comfyui_mytalk.appearance.params import PRESETS as APPEARANCE_PRESETS
+from comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning, tuned_copy
 from comfyui_mytalk.checkpoints import SHIPPED, find_weights, list_weights, load_checkpoint, save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.sync_judge import PRESETS as JUDGE_PRESETS
 from comfyui_mytalk.evaluation.sync_judge import load_sync_judge
+from comfyui_mytalk.landmarks.track import load_face_landmarker
 from comfyui_mytalk.motion.identity import load_identity
 from comfyui_mytalk.motion.model import load_motion
 from comfyui_mytalk.motion.params import IDENTITY_PRESETS
 from comfyui_mytalk.motion.params import PRESETS as MOTION_PRESETS
+from comfyui_mytalk.speech.features import load_speech_encoder
 
 LOADERS = {
     "identity": load_identity,
@@ -104,16 +107,16 @@ def test_a_file_of_another_format_is_not_called_missing(folder, monkeypatch, nam
         find_weights(name, "speech")
 
 
-def other_version(kind, path, change):
-    """The shipped weights of a kind as another version might have written them."""
-    shipped = SHIPPED / f"{kind}_small.safetensors"
+def other_version(kind, path, change, shipped=None):
+    """The shipped weights of a kind, or the file `shipped`, as another version might have written them."""
+    shipped = shipped or SHIPPED / f"{kind}_small.safetensors"
     found, state = load_checkpoint(shipped, kind), load_file(shipped)
     change(found.config, state)
     save_checkpoint(path, state, kind, found.config)
 
 
 def setting_added(config, state):
-    config.get("params", config)["later"] = 1
+    config.get("params", config.get("encoder", config))["later"] = 1
 
 
 def settings_of_another_kind(config, state):
@@ -137,12 +140,45 @@ CHANGES = (setting_added, settings_of_another_kind, tensor_dropped, tensor_added
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("kind", [*LOADERS, "speech"])
 def test_weights_of_another_version_are_one_clear_error(folder, kind, change):
     path = folder / f"{kind}_later.safetensors"
     other_version(kind, path, change)
     with pytest.raises(InputError, match=rf"{kind}_later\.safetensors were made by another version .* train again"):
-        LOADERS[kind](str(path))
+        (LOADERS | {"speech": load_speech_encoder})[kind](str(path))
+
+
+def operation_added(config, state):
+    config["mesh"]["operations"][0]["kind"] = "later"
+
+
+@pytest.mark.parametrize("change", [settings_of_another_kind, tensor_dropped, tensor_reshaped, operation_added])
+def test_so_are_face_landmarks_of_another_version(folder, change):
+    path = folder / "later.safetensors"
+    other_version("face", path, change, SHIPPED / "face_landmarks.safetensors")
+    with pytest.raises(InputError, match=r"later\.safetensors were made by another version"):
+        load_face_landmarker("cpu", str(path))
+
+
+@pytest.fixture
+def tuning(folder):
+    """A tuning of the shipped weights that changes one tensor, and the network."""
+    model = load_appearance(str(SHIPPED / "appearance_small.safetensors"))
+    name, tensor = next(iter(model.state_dict().items()))
+    save_tuning(folder / "tuned.safetensors", Tuning({name: tensor}, model.name, model.sha256))
+    return model, folder / "tuned.safetensors"
+
+
+def test_so_is_a_tuning_of_another_version(folder, tuning):
+    model, path = tuning
+    for change in (setting_added, lambda config, state: config.pop("base_sha256")):
+        other_version("tuned", folder / "later.safetensors", change, path)
+        with pytest.raises(InputError, match=r"later\.safetensors were made by another version"):
+            load_tuning(folder / "later.safetensors")
+    for change in (tensor_added, tensor_reshaped):
+        other_version("tuned", folder / "later.safetensors", change, path)
+        with pytest.raises(InputError, match="a tuning on appearance_small were made by another version"):
+            tuned_copy(model, load_tuning(folder / "later.safetensors"))
 
 
 @pytest.mark.parametrize("kind", LOADERS)

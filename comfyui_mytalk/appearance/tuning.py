@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
+from ..checkpoints import find_weights, load_checkpoint, of_this_version, save_checkpoint
 from ..errors import InputError
 from .model import AppearanceModel
 
@@ -48,14 +48,15 @@ def save_tuning(path: str | Path, tuning: Tuning) -> None:
 def load_tuning(name: str | Path) -> Tuning:
     """Read a tuning by path, or by name in the weights folders; raises InputError when it is missing or not one."""
     checkpoint = load_checkpoint(find_weights(name, KIND), KIND)
-    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
-    return Tuning(state, checkpoint.config["base"], checkpoint.config["base_sha256"], checkpoint.info)
+    with of_this_version(checkpoint.path):
+        state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
+        return Tuning(state, **checkpoint.config, info=checkpoint.info)
 
 
 def tuned_copy(model: AppearanceModel, tuning: Tuning) -> AppearanceModel:
     """A copy of `model` with the tuned tensors; `model` itself stays as it is.
 
-    Raises InputError unless `model` has the very weights that were tuned.
+    Raises InputError unless `model` has the very weights that were tuned, and the very layers.
     """
     if tuning.base_sha256 != model.sha256:
         raise InputError(
@@ -64,6 +65,7 @@ def tuned_copy(model: AppearanceModel, tuning: Tuning) -> AppearanceModel:
         )
     result = copy.deepcopy(model)
     own = result.state_dict()
-    for name, tensor in tuning.state.items():
-        own[name].copy_(tensor)
+    with of_this_version(f"of a tuning on {tuning.base}"):
+        for name, tensor in tuning.state.items():
+            own[name].copy_(tensor)
     return result

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checkpoints import find_weights, load_checkpoint
+from ..checkpoints import Checkpoint, find_weights, load_checkpoint, of_this_version
 from ..devices import pick_device
 from .detector import FaceDetector, overlap, region_boxes, tiles
 from .graph import Graph
@@ -49,17 +50,32 @@ class FaceLandmarker:
 
 
 def load_face_landmarker(device: str | torch.device = "auto", weights: str = "face_landmarks") -> FaceLandmarker:
-    """Load detector and mesh from `weights`; raises InputError when the file is missing or of another kind."""
+    """Load detector and mesh from `weights`; raises InputError when the file is missing or does not fit."""
     device = pick_device(str(device))
     checkpoint = load_checkpoint(find_weights(weights, "face"), "face")
-    regions = checkpoint.config["regions"]
-    graphs = []
-    for name in ("detector", "mesh"):
-        prefix = f"{name}."
-        state = {key.removeprefix(prefix): value for key, value in checkpoint.state.items() if key.startswith(prefix)}
-        graphs.append(Graph(checkpoint.config[name], state, regions))
+    with of_this_version(checkpoint.path):
+        regions = checkpoint.config["regions"]
+        detector = FaceDetector(stored_graph(checkpoint, "detector", regions))
+        mesh = FaceMesh(stored_graph(checkpoint, "mesh", regions), regions)
+        run_once(detector, mesh)
     batch = BATCH.get(device.type, BATCH["cpu"])
-    return FaceLandmarker(FaceDetector(graphs[0]).to(device), FaceMesh(graphs[1], regions).to(device), device, batch)
+    return FaceLandmarker(detector.to(device), mesh.to(device), device, batch)
+
+
+def stored_graph(checkpoint: Checkpoint, name: str, regions: list[dict[str, Any]]) -> Graph:
+    """One of the networks of a checkpoint; its tensors are called `name.…` there."""
+    prefix = f"{name}."
+    state = {key.removeprefix(prefix): value for key, value in checkpoint.state.items() if key.startswith(prefix)}
+    return Graph(checkpoint.config[name], state, regions)
+
+
+@torch.inference_mode()
+def run_once(detector: FaceDetector, mesh: FaceMesh) -> None:
+    """Look at a blank picture: a stored graph tells only when it runs what is missing or does not fit."""
+    blank = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
+    detector(blank)
+    mesh(blank, torch.tensor([0]), torch.tensor([[64.0, 64.0, 128.0, 0.0]]))
+
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import FORMAT, find_weights, load_checkpoint
+from ..checkpoints import FORMAT, Checkpoint, find_weights, load_checkpoint, of_this_version
 from ..errors import InputError
 from . import mel, whisper
 from .wav2vec import build_encoder, is_foreign, read_encoder_file, read_encoder_folder, weight_files
@@ -110,15 +110,22 @@ def load_speech_encoder(
     if is_foreign(path, FORMAT):
         return SpeechFeatures(read_encoder_file(path), path.stem, _digest([path])).to(device)
     checkpoint = load_checkpoint(path, "speech")
+    with of_this_version(path):
+        features = _own_features(checkpoint)
+    return features.to(device)
+
+
+def _own_features(checkpoint: Checkpoint) -> SpeechFeatures:
+    """Of an encoder in a file that this project wrote."""
     config = checkpoint.config["encoder"]
     build = {mel.FAMILY: mel.build_mel_encoder, whisper.FAMILY: whisper.build_whisper_encoder}
     family = config.get("model_type")
     if family in build:
         encoder = build[family](config, checkpoint.state)
     else:
-        encoder = build_encoder(config, checkpoint.state, path)
+        encoder = build_encoder(config, checkpoint.state, checkpoint.path)
     window, overlap = (checkpoint.config.get(name, default) for name, default in OWN_WINDOW.items())
-    return SpeechFeatures(encoder, checkpoint.config["name"], checkpoint.sha256, window, overlap).to(device)
+    return SpeechFeatures(encoder, checkpoint.config["name"], checkpoint.sha256, window, overlap)
 
 
 def _digest(files: list[Path]) -> str:

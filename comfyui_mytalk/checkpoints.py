@@ -148,8 +148,8 @@ def build_network(checkpoint: Checkpoint, build: Callable[[dict[str, Any]], Netw
 
 
 @contextmanager
-def of_this_version(weights: Path | str) -> Iterator[None]:
-    """Turn what goes wrong when a checkpoint does not fit the code into InputError that names its file."""
+def of_this_version(file: Path | str) -> Iterator[None]:
+    """Turn what goes wrong when a checkpoint does not fit the code into InputError that names the `file`."""
     try:
         yield
     except InputError:
@@ -157,5 +157,5 @@ def of_this_version(weights: Path | str) -> Iterator[None]:
     except (TypeError, LookupError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the weights {weights} were made by another version of the pack ({reason}): update the pack, or train again"
+            f"the weights {file} were made by another version of the pack ({reason}): update the pack, or train again"
         ) from error

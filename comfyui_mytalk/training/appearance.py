@@ -30,7 +30,8 @@ from .appearance_losses import fidelity_loss, middle_part, painted, reconstructi
 from .appearance_pool import EchoPool
 from .appearance_validation import save_sheet, validate
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, one_thread, seed_everything, set_learning_rate, step_rng
+from .loop import Ema, Run, add_run_arguments, anneal, descend, one_thread, seed_everything, set_learning_rate, step_rng
+from .processes import is_first, on_all_processes, own_seed, own_share
 
 logger = logging.getLogger(__name__)
 WARMUP = 100  # steps
@@ -87,7 +88,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="keep all pictures on the device, CUDA or CPU, and make the batches there (default: beside it)",
     )
-    add("--workers", type=int, default=4, help="processes that choose samples, with --on-device (default %(default)s)")
+    add("--workers", type=int, help="processes that make samples, or choose them (default: 1, with --on-device 4)")
     add("--validate-clips", type=int, help="at most so many, spread over the split; 0: none (default: all)")
     add("--validate-every", type=int, default=2000, help="steps from one validation to the next (default %(default)s)")
 
@@ -144,10 +145,7 @@ class Trainer:
         if adversarial:
             gan = self._generator_gan(reconstruction, composed, real)
             loss, logs = loss + gan, logs | {"gan": gan.detach()}
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss + self.args.kl_weight * kl.float()).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        descend(loss + self.args.kl_weight * kl.float(), self.optimizer, self.model.parameters())
         self.ema.update(self.model)
         if adversarial:
             logs["discriminator"] = self._discriminator_step(composed.detach(), real)
@@ -166,9 +164,7 @@ class Trainer:
     def _discriminator_step(self, fake: Tensor, real: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = hinge_loss(self.discriminator(real)[0].float(), self.discriminator(fake)[0].float())
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.discriminator_optimizer.step()
+        descend(loss, self.discriminator_optimizer)
         return loss.detach()
 
     def averaged(self) -> AppearanceModel:
@@ -204,25 +200,28 @@ def start_from(model: AppearanceModel, name: str) -> None:
 def batches(
     args: Namespace, clips: list[PreparedClip], params: AppearanceParams, device: torch.device, start: int
 ) -> Callable[[int], Sample]:
-    """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while."""
+    """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while.
+
+    Of several processes that make batches on their devices, each keeps a share of the clips.
+    """
+    seed, workers = own_seed(args.seed), args.workers or (4 if args.on_device else 1)
     if args.on_device:
-        choices = ChoiceStream(clips, params, args.batch, args.seed, start)
-        made = device_samples(choices, device, args.workers)
+        choices = ChoiceStream(own_share(clips), params, args.batch, seed, start)
+        made = device_samples(choices, device, workers)
         made = prefetched(made, device) if device.type == "cuda" else made
         return lambda _: next(made)
 
     def stream(first: int) -> Iterator[Sample]:
-        samples = SampleStream(clips, params, args.batch, args.seed, first)
+        samples = SampleStream(clips, params, args.batch, seed, first)
         own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
         return iter(
-            DataLoader(
-                samples, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=one_thread, generator=own
-            )
+            DataLoader(samples, None, num_workers=workers, prefetch_factor=4, worker_init_fn=one_thread, generator=own)
         )
 
-    return EchoPool(stream, args.batch, args.seed, start, args.echo, args.pool).draw
+    return EchoPool(stream, args.batch, seed, start, args.echo, args.pool).draw
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end."""
     seed_everything(args.seed)
@@ -238,31 +237,36 @@ def main(args: Namespace) -> None:
     start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
 
     draw = batches(args, clips, params, trainer.device, start)
-    step = start
+    done = start
     for step in run.steps(start, args.steps):
         sample = draw(step)
-        sample = cut_sample(sample, args.cut, step_rng(args.seed + 1, step)) if args.cut else sample
+        sample = cut_sample(sample, args.cut, step_rng(own_seed(args.seed) + 1, step)) if args.cut else sample
         logs = trainer.step(step, sample.to(trainer.device), run.progress(step, args.steps))
         if step % 50 == 0:
             run.log(step, **logs)
-        if (step + 1) % args.validate_every == 0:
-            _checkpoint(run, trainer, params, validation, step + 1)
-    _checkpoint(run, trainer, params, validation, step + 1)
+        done = step + 1
+        if done % args.validate_every == 0:
+            _checkpoint(run, trainer, params, validation, done)
+    if done == start or done % args.validate_every:
+        _checkpoint(run, trainer, params, validation, done)
 
 
-def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation: list, step: int) -> None:
-    run.save(step, trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
+def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation: list, done: int) -> None:
+    """Save the state after `done` steps, and the averaged weights with their scores."""
+    if not is_first():
+        return
+    run.save(done, trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
     model = trainer.averaged()
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     scores = validate(model, validation) if validation else {}
-    run.log(step, **scores)
-    logger.info("step %d: %s", step, scores)
+    logger.info("step %d: %s", done, scores)
     if validation:
-        save_sheet(model, validation, run.folder / f"step_{step:06d}.png")
+        run.log(max(done - 1, 0), **scores)
+        save_sheet(model, validation, run.folder / f"step_{done:06d}.png")
     save_checkpoint(
         trainer.args.save,
         state,
         "appearance",
         model_config(params),
-        {"step": str(step), "references": trainer.args.references, **{k: f"{v:.4f}" for k, v in scores.items()}},
+        {"step": str(done), "references": trainer.args.references, **{k: f"{v:.4f}" for k, v in scores.items()}},
     )

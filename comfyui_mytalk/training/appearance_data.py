@@ -5,14 +5,14 @@ b batch   k references   f frames   s crop side in pixels
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ..appearance.mask import lip_mask, lip_outline, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
@@ -191,6 +191,7 @@ def allowed_references(view: ClipView, frame: int) -> np.ndarray:
 class SampleStream(IterableDataset):
     """Endless batches; step `n` depends on the seed and `n` alone, so that a resumed run continues the same stream.
 
+    Several workers of a DataLoader take turns, each with views of its own of the clips.
     Clips are drawn so that every identity counts alike up to a square root, and large faces more than small ones.
     """
 
@@ -206,15 +207,25 @@ class SampleStream(IterableDataset):
             frames[clip.identity] += len(clip)
         weight = np.array([len(c) / frames[c.identity] ** 0.5 * min(c.face_px / 128, 1.5) ** 2 for c in self.clips])
         self.weight = weight / weight.sum()
-        self.view = lru_cache(maxsize=None)(lambda index: self.View(self.clips[index]))
+        self.views: dict[int, ClipView] = {}
+
+    def view(self, index: int) -> ClipView:
+        """The view of a clip, made once."""
+        if index not in self.views:
+            self.views[index] = self.View(self.clips[index])
+        return self.views[index]
+
+    def steps(self) -> Iterator[int]:
+        """The steps that this worker makes, or all of them where there are no workers."""
+        info = get_worker_info()
+        first, every = (0, 1) if info is None else (info.id, info.num_workers)
+        return itertools.count(self.start + first, every)
 
     def __iter__(self) -> Iterator[Sample]:
-        step = self.start
-        while True:
+        for step in self.steps():
             rng = step_rng(self.seed, step)
             raws = [draw_raw(self.view(clip), frame, self.params, rng) for clip, frame in self.draw(rng)]
             yield sample_of(self.params, augmented(RawSample.stack(raws), rng), rng)
-            step += 1
 
     def draw(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         """Index of the clip and target frame of each sample of a batch."""

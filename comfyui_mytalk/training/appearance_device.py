@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
 from ..appearance.mask import FEATHER, lip_region, soft_hull
 from ..appearance.references import BANK
@@ -65,14 +65,11 @@ class ChoiceStream(SampleStream):
     View = BlindView
 
     def __iter__(self) -> Iterator[Choices]:
-        info = get_worker_info()
-        step, every = (self.start, 1) if info is None else (self.start + info.id, info.num_workers)
         first = first_rows(self.clips)
-        while True:
+        for step in self.steps():
             rng = step_rng(self.seed, step)
             rows = [self._choose(clip, frame, first[clip], rng) for clip, frame in self.draw(rng)]
             yield Choices(*map(torch.stack, zip(*rows, strict=True)))
-            step += every
 
     def _choose(self, clip: int, frame: int, first: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
         view = self.view(clip)

@@ -23,7 +23,8 @@ from ..landmarks.sets import mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .processes import is_first, on_all_processes, own_seed
 
 logger = logging.getLogger(__name__)
 APART = 2.0  # seconds between two frames of one clip that count as a pair
@@ -112,6 +113,7 @@ def validate(extractor: IdentityExtractor, faces: FaceSet) -> dict[str, float]:
     return verification(extractor(faces.landmarks.to(extractor.mean)).cpu(), faces)
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train, validate, save."""
     device = pick_device(args.device)
@@ -129,20 +131,20 @@ def main(args: Namespace) -> None:
     run, ema = Run(args.run, args.minutes), Ema(extractor, 0.998)
     start = run.resume(extractor, optimizer, ema, head=head)
     for step in run.steps(start, args.steps):
-        rng = step_rng(args.seed, step)
+        rng = step_rng(own_seed(args.seed), step)
         who = rng.integers(len(tree), size=args.batch)
         frames = [rng.choice(tree[i][rng.integers(len(tree[i]))]) for i in who]
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
         embedding = extractor.train()(augment(train.landmarks[frames], args.noise, rng).to(device))
         loss = head(embedding, torch.from_numpy(who).to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         ema.update(extractor)
-        if (step + 1) % args.validate_every == 0:
+        if is_first() and (step + 1) % args.validate_every == 0:
             ema.copy_to(averaged)
             run.log(step, loss=loss, **validate(averaged, val))
             run.save(step + 1, extractor, optimizer, ema, head=head)
+    if not is_first():
+        return
     ema.copy_to(averaged)
     results = {name: f"{value:.3f}" for name, value in validate(averaged, val).items()}
     logger.info("verification on %d identities: %s", len(val.identity.unique()), results)

@@ -5,13 +5,15 @@ A run folder holds `log.csv` (a row per logged step) and `state.safetensors` (ev
     run = Run(folder, minutes=args.minutes)
     start = run.resume(model, optimizer, ema)
     for step in run.steps(start, args.steps):
-        batch = draw(step_rng(args.seed, step))
-        ...
+        set_learning_rate(optimizer, ...)
+        descend(loss_of(draw(step_rng(own_seed(args.seed), step))), optimizer)
+        ema.update(model)
         run.log(step, loss=loss)
         run.save(step + 1, model, optimizer, ema)
 
 State is safetensors and JSON, never pickle. Batches drawn from `step_rng`, and torch's own generator, which is saved,
-make a resumed run equal to an uninterrupted one on the CPU; a GPU's own generator starts anew.
+make a resumed run equal to an uninterrupted one on the CPU; a GPU's own generator starts anew. Of several processes
+(`processes.py`) the first alone writes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import math
 import random
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +37,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..output import write_aside
+from .processes import average_gradients, is_first, start_alike, told_by_first
 
 
 class Stateful(Protocol):
@@ -79,6 +82,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, clipped: Iterable[nn.Parameter] = ()) -> None:
+    """One step of the optimizer on the gradient of `loss`, averaged over all processes.
+
+    The gradient of the parameters `clipped` is shortened to a length of 1, if it is longer.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+    nn.utils.clip_grad_norm_(clipped, 1.0)
+    optimizer.step()
+
+
 class Ema:
     """Exponential moving average of a model's parameters and buffers; early steps use a shorter memory."""
 
@@ -119,7 +134,7 @@ class Run:
     def __init__(self, folder: str | Path, minutes: float | None = None) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.started, self.minutes = time.monotonic(), minutes
+        self.started, self.elapsed, self.minutes = time.monotonic(), 0.0, minutes
         self.bar: tqdm | None = None
         self.rows: list[dict[str, Any]] = []
 
@@ -128,18 +143,21 @@ class Run:
         return self.folder / "state.safetensors"
 
     def out_of_time(self) -> bool:
-        return self.minutes is not None and time.monotonic() - self.started >= 60 * self.minutes
+        """Whether the minutes are over, by the first process's clock."""
+        if self.minutes is None:
+            return False
+        self.elapsed = told_by_first((time.monotonic() - self.started) / 60)
+        return self.elapsed >= self.minutes
 
     def progress(self, step: int, stop: int) -> float:
         """Share 0..1 of the run that is over, by steps or by time, whichever is further: for annealing in time."""
         share = step / stop
-        return (
-            share if not self.minutes else max(share, min((time.monotonic() - self.started) / 60 / self.minutes, 1.0))
-        )
+        return max(share, min(self.elapsed / self.minutes, 1.0)) if self.minutes else share
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
         """Steps `start..stop - 1` under a progress bar, ended early when the time is up."""
-        with tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5) as self.bar:
+        hidden = not is_first()
+        with tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5, disable=hidden) as self.bar:
             for step in range(start, stop):
                 if self.out_of_time():
                     return
@@ -148,6 +166,8 @@ class Run:
 
     def log(self, step: int, **values: float | Tensor | str) -> None:
         """Append one row to `log.csv`; a column not seen before extends the header."""
+        if not is_first():
+            return
         row = {"step": step} | {name: _plain(value) for name, value in values.items()}
         known = self._columns()
         self.rows.append(row)
@@ -160,6 +180,8 @@ class Run:
 
     def save(self, step: int, model: nn.Module, optimizer: Stateful, ema: Ema | None = None, **parts: Stateful) -> None:
         """Save everything `resume` needs when `step` steps are done; extra parts (a discriminator, ...) by name."""
+        if not is_first():
+            return
         everything = {"model": model, "optimizer": optimizer, "ema": ema} | parts
         tree = {name: part.state_dict() for name, part in everything.items() if part is not None}
         tree |= {"step": step, "torch_rng": torch.get_rng_state()}
@@ -171,14 +193,19 @@ class Run:
     def resume(self, model: nn.Module, optimizer: Stateful, ema: Ema | None = None, **parts: Stateful) -> int:
         """Restore the saved state, when there is one; returns the number of steps done.
 
-        Raises InputError when the folder holds the state of another model.
+        Several processes have the same networks afterwards. Raises InputError when the folder holds the state of
+        another model.
         """
-        if not self.state_path.is_file():
-            return 0
+        everything = {"model": model, "optimizer": optimizer, "ema": ema} | parts
+        done = self._restore(everything) if self.state_path.is_file() else 0
+        start_alike(part for part in everything.values() if isinstance(part, nn.Module))
+        return done
+
+    def _restore(self, everything: dict[str, Stateful | None]) -> int:
         with safe_open(self.state_path, framework="pt") as file:
             tree = _unflatten(json.loads(file.metadata()["tree"]), file.get_tensor)
         try:
-            for name, part in ({"model": model, "optimizer": optimizer, "ema": ema} | parts).items():
+            for name, part in everything.items():
                 if part is not None:
                     part.load_state_dict(tree[name])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -203,7 +230,7 @@ class Run:
     def _read_log(self, step: int) -> None:
         """Rows after the saved step were logged by a part of the run that is now done again."""
         path = self.folder / "log.csv"
-        if path.is_file():
+        if path.is_file() and is_first():
             with open(path, newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
             self._write("w", self._columns() or ["step"], self.rows)

@@ -30,9 +30,10 @@ from ..motion.model import MotionModel, Needs
 from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
 from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
-from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
+from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, Version, load_takes
 from .motion_validation import save_sheet, validate
+from .processes import is_first, load_cached, on_all_processes, own_seed
 
 logger = logging.getLogger(__name__)
 LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
@@ -257,8 +258,12 @@ def read_offsets(args: Namespace) -> dict[str, float] | None:
 def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
     """Takes to train on, in all versions, and to validate on."""
     offsets, cache = read_offsets(args), Path(args.cache)
-    takes = load_takes(read_clips(args.data, "train"), encode, cache, VERSIONS[: args.versions], offsets)
-    return takes, load_takes(read_clips(args.data, "val"), encode, cache, (CLEAN,), offsets)
+
+    def load(split: str, versions: tuple[Version, ...]) -> list[Take]:
+        clips = read_clips(args.data, split)
+        return load_cached(lambda share: load_takes(share, encode, cache, versions, offsets), clips)
+
+    return load("train", VERSIONS[: args.versions]), load("val", (CLEAN,))
 
 
 def train_on(
@@ -280,13 +285,10 @@ def train_on(
     start = run.resume(model, optimizer, ema)
     for step in run.steps(start, args.steps):
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 100, args.steps, 0.02))
-        losses = loss_of(sampler.draw(step_rng(args.seed, step)).to(device))
-        optimizer.zero_grad()
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        losses = loss_of(sampler.draw(step_rng(own_seed(args.seed), step)).to(device))
+        descend(losses["loss"], optimizer, model.parameters())
         ema.update(model)
-        if (step + 1) % args.validate_every == 0:
+        if is_first() and (step + 1) % args.validate_every == 0:
             ema.copy_to(averaged)
             run.log(step, **losses, **validate(averaged, person, val, extractor))
             save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, person, val[:: max(1, len(val) // 6)])
@@ -297,6 +299,7 @@ def train_on(
     return averaged
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train with the named speech encoder and identity extractor, and save."""
     device = pick_device(args.device)
@@ -304,5 +307,6 @@ def main(args: Namespace) -> None:
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
     args.cache = str(Path(args.cache) / speech.sha256[:12])
     model = train(args, speech, needs, extractor)
-    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    save_checkpoint(args.save, state, "motion", model.config())
+    if is_first():
+        state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+        save_checkpoint(args.save, state, "motion", model.config())

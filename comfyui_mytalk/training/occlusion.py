@@ -21,8 +21,9 @@ from ..checkpoints import save_checkpoint
 from ..devices import pick_device
 from ..errors import InputError
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, warmup_cosine
+from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, warmup_cosine
 from .occlusion_data import OcclusionBatches, OcclusionSample
+from .processes import is_first, on_all_processes, own_seed
 
 logger = logging.getLogger(__name__)
 VALIDATION = 48  # batches
@@ -79,6 +80,7 @@ def validate(net: OcclusionNet, batches: list[OcclusionSample]) -> dict[str, flo
     return {"recall": both / there, "iou": both / (found + there - both), "false": wrong / clear}
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train, validate, save."""
     device = pick_device(args.device)
@@ -92,20 +94,20 @@ def main(args: Namespace) -> None:
     run, ema = Run(args.run, args.minutes), Ema(net, 0.998)
     start = run.resume(net, optimizer, ema)
     checks = list(OcclusionBatches(val, params.size, args.batch, args.seed + 1, 0, VALIDATION))
-    batches = OcclusionBatches(train, params.size, args.batch, args.seed, start, args.steps)
+    batches = OcclusionBatches(train, params.size, args.batch, own_seed(args.seed), start, args.steps)
     loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers))
     for step in run.steps(start, args.steps):
         sample = OcclusionSample(*(tensor.to(device) for tensor in vars(next(loader)).values()))
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
         loss = occlusion_loss(net.train()(sample.crops, sample.marks), sample)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         ema.update(net)
-        if (step + 1) % args.validate_every == 0:
+        if is_first() and (step + 1) % args.validate_every == 0:
             ema.copy_to(averaged)
             run.log(step, loss=loss, **validate(averaged, checks))
             run.save(step + 1, net, optimizer, ema)
+    if not is_first():
+        return
     ema.copy_to(averaged)
     results = {name: f"{value:.4f}" for name, value in validate(averaged, checks).items()}
     logger.info("validation: %s", results)

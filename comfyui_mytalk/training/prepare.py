@@ -65,18 +65,22 @@ def prepare_folder(
     index: str | Path | None = None,
     val_share: float = 0.05,
     progress: Callable[[int, int], None] | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> PrepareReport:
     """Prepare all videos of a folder (with its subfolders), or a list of them, into the folder `out`.
 
     `index` is a JSON list of rows with `file` (relative to the folder) and any of `split`, `identity`, `corpus`,
     `av_offset_ms`, …; a folder's own `index.json` is used by itself. Without one the identity is the name of the
     video's subfolder, else of the file, and `val_share` of the identities become the validation split.
-    Clips that are in `out` already are skipped, so an interrupted run is simply started again; a bad video is
-    logged and reported and does not stop the rest. Raises InputError, before any work, when there is no video at all,
-    when two videos would become one file, or when `index` cannot be read or does not go with a list of videos.
+    `shard` (i, n) prepares the videos number i, every n-th, so that n processes or machines share the work; splits
+    and names are those of all videos. Clips that are in `out` already are skipped, so an interrupted run is simply
+    started again; a bad video is logged and reported and does not stop the rest. Raises InputError, before any work,
+    when there is no video at all, when two videos would become one file, or when `index` cannot be read or does not
+    go with a list of videos.
     """
     sources = with_splits(find_sources(videos, index), val_share)
     check_names(sources)
+    sources = sources[shard[0] :: shard[1]]
     out, report = Path(out), PrepareReport()
     out.mkdir(parents=True, exist_ok=True)
     for done, source in enumerate(sources):

@@ -28,7 +28,8 @@ from ..devices import pick_device
 from ..speech.features import OWN_WINDOW, SpeechFeatures
 from ..speech.mel import MelEncoder
 from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
+from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
+from .processes import is_first, on_all_processes, own_seed
 from .speech_data import (
     COMPONENTS,
     IGNORED,
@@ -181,6 +182,8 @@ def train_speech(
 
     def check(done: int) -> None:
         nonlocal best
+        if not is_first():
+            return
         figures = validate(model, ema, real, shards)
         run.log(done - 1, **figures)
         if output is not None and score_of(figures) > best:
@@ -192,12 +195,9 @@ def train_speech(
     for step in run.steps(start, steps):
         rate = min((step + 1) / options.warmup, 1.0) * anneal(run.progress(step, steps), 0.02)
         set_learning_rate(optimizer, options.rate * rate)
-        batch = tuple(tensor.to(device) for tensor in batches.draw(step_rng(seed, step)))
+        batch = tuple(tensor.to(device) for tensor in batches.draw(step_rng(own_seed(seed), step)))
         losses = training_loss(model.train(), batch, options)
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(losses["loss"], optimizer, model.parameters())
         ema.update(model)
         done = step + 1
         if done % 20 == 0:
@@ -219,6 +219,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--save", default="runs/speech/speech_own.safetensors", help="where the weights go (default %(default)s)")
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
     phones = json.loads(Path(args.phones).read_text()) if args.phones else None

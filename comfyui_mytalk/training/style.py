@@ -24,9 +24,10 @@ from ..motion.model import MotionModel, check_needs, load_motion
 from ..motion.style import StyleMemory
 from ..speech.features import load_speech_encoder
 from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
 from .motion import MotionLoss, add_objective, read_offsets
 from .motion_data import VERSIONS, Take, load_takes
+from .processes import is_first, load_cached, on_all_processes, own_seed
 from .style_data import ReferenceBatch, StyleSampler
 
 SCALES = ("sharpness", "enough")  # single numbers, learnt on a logarithmic scale
@@ -88,12 +89,9 @@ def train(base: MotionModel, takes: list[Take], extractor: IdentityExtractor, ar
     run, ema = Run(args.run, args.minutes), Ema(model, 0.99)
     for step in run.steps(run.resume(model, optimizer, ema), args.steps):
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 50, args.steps, 0.02))
-        batch, reference = (part.to(device) for part in sampler.draw(step_rng(args.seed, step)))
+        batch, reference = (part.to(device) for part in sampler.draw(step_rng(own_seed(args.seed), step)))
         losses = loss_of(batch, looked_up(model, reference, args))
-        optimizer.zero_grad()
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(parts.values(), 1.0)
-        optimizer.step()
+        descend(losses["loss"], optimizer, parts.values())
         ema.update(model)
         if (step + 1) % args.save_every == 0:
             run.log(step, **losses)
@@ -102,6 +100,7 @@ def train(base: MotionModel, takes: list[Take], extractor: IdentityExtractor, ar
     return model
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train from `--start`, and save the whole motion model."""
     device = pick_device(args.device)
@@ -109,7 +108,9 @@ def main(args: Namespace) -> None:
     base = load_motion(args.start)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
-    takes = load_takes(clips, speech, cache, VERSIONS[: args.versions], read_offsets(args))
+    versions, offsets = VERSIONS[: args.versions], read_offsets(args)
+    takes = load_cached(lambda share: load_takes(share, speech, cache, versions, offsets), clips)
     model = train(base, takes, extractor, args)
-    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    save_checkpoint(args.save, state, "motion", model.config())
+    if is_first():
+        state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+        save_checkpoint(args.save, state, "motion", model.config())

@@ -27,7 +27,8 @@ from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, seed_everything, set_learning_rate, step_rng
+from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
+from .processes import is_first, load_cached, on_all_processes, own_seed
 from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
 
 logger = logging.getLogger(__name__)
@@ -151,13 +152,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--validate-every", type=int, default=250, help="steps from one validation to the next (default %(default)s)")
 
 
+@on_all_processes
 def main(args: Namespace) -> None:
     """Train, validate, save."""
     device, offsets = pick_device(args.device), read_offsets(args.offsets)
     train, val = read_clips(args.data, "train"), read_clips(args.data, "val")
     seed_everything(args.seed)
-    held_out = load_clips(val, cache=args.cache)
-    sampler = StretchSampler(load_clips(train, offsets, args.cache), LENGTH)
+    held_out = load_cached(lambda share: load_clips(share, cache=args.cache), val)
+    sampler = StretchSampler(load_cached(lambda share: load_clips(share, offsets, args.cache), train), LENGTH)
     if not sampler.clips:
         raise InputError(f"no train clip in {args.data} shows a face and has sound for {LENGTH} frames in a row")
     judge, contrast = SyncJudge(PRESETS[args.preset]).to(device), Contrast().to(device)
@@ -169,17 +171,16 @@ def main(args: Namespace) -> None:
     for step in run.steps(start, args.steps):
         rate = min((step + 1) / 100, 1.0) * anneal(run.progress(step, args.steps), 0.01)
         set_learning_rate(optimizer, args.rate * rate)
-        batch = sampler.draw(args.batch, step_rng(args.seed, step))
+        batch = sampler.draw(args.batch, step_rng(own_seed(args.seed), step))
         losses = training_losses(judge.train(), contrast, batch, device)
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-        optimizer.step()
+        descend(losses["loss"], optimizer, judge.parameters())
         ema.update(judge)
-        if (step + 1) % args.validate_every == 0:
+        if is_first() and (step + 1) % args.validate_every == 0:
             run.log(step, **losses, **validate(averaged(judge, ema), held_out))
             run.save(step + 1, judge, optimizer, ema, contrast=contrast)
         start = step + 1
+    if not is_first():
+        return
     final = averaged(judge, ema)
     results = {name: f"{value:.3f}" for name, value in validate(final, held_out).items()}
     logger.info("in sync within a frame on %d validation clips: %s", len(held_out), results)

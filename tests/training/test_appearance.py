@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import pickle
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from torch.utils.data import DataLoader
 
 from comfyui_mytalk.appearance.blend import RING_OUTSIDE
 from comfyui_mytalk.appearance.layers import blur
@@ -91,6 +97,25 @@ def test_training_lowers_the_error(data):
     stream = iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0))
     errors = [float(trainer.step(step, next(stream))["reconstruction"]) for step in range(60)]
     assert np.mean(errors[-10:]) < 0.7 * np.mean(errors[:5])
+
+
+def test_workers_take_turns_and_make_what_one_would(data):
+    stream = SampleStream(read_clips(data, "train"), TINY, 2, seed=3)
+    alone = list(islice(stream, 3))
+    pickle.dumps(stream)  # systems that start workers anew send it to them
+    together = islice(DataLoader(SampleStream(stream.clips, TINY, 2, seed=3), None, num_workers=2), 3)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors(), strict=True))
+
+
+def test_the_last_step_is_validated_once_and_a_run_that_is_over_stays_over(data, tmp_path):
+    train(data, tmp_path, "--steps", "3")
+    with open(tmp_path / "log.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["val_psnr"]] == ["2"]
+    (tmp_path / "weights.safetensors").unlink()
+    train(data, tmp_path, "--steps", "3")
+    with safe_open(tmp_path / "state.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["tree"])["dict"]["step"] == 3
 
 
 def test_references_keep_their_distance_from_the_target(data):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.training import prepare
 from comfyui_mytalk.training.prepare import find_sources, prepare_folder
 
 
@@ -58,3 +59,19 @@ def test_an_index_beside_the_folder_decides(folder: Path) -> None:
     index.write_text('[{"file": "p2/clip.mp4", "split": "val"}]')
     (source,) = find_sources(folder, index)
     assert source.path == folder / "p2" / "clip.mp4" and source.row["split"] == "val" and source.row["identity"] == "p2"
+
+
+def test_shards_share_the_videos_and_agree_on_the_splits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "p1" / "clip.mov").unlink()
+    done = {}
+    monkeypatch.setattr(
+        prepare, "prepare_video", lambda source, path, _: done.update({source.clip: source.row["split"]})
+    )
+    prepare_folder(folder, folder / "out", None, val_share=0.5)
+    whole, parts = dict(done), []
+    for index in range(3):
+        done.clear()
+        prepare_folder(folder, folder / "out", None, val_share=0.5, shard=(index, 3))
+        parts.append(dict(done))
+    assert sorted(whole.values()) == ["train", "val"]
+    assert [len(part) for part in parts] == [1, 1, 0] and parts[0] | parts[1] == whole

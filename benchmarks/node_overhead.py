@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 def run_library(folder: Path, steps: int, dtype: str) -> None:
     """`dtype` is the nodes' precision, which the host advises: their work is to be compared, not AMX."""
-    from comfyui_mytalk.sync import SyncOptions, sync_video
+    from comfyui_mytalk.options import SyncOptions
+    from comfyui_mytalk.sync import sync_video
 
     options = SyncOptions(steps=steps, device="cpu", dtype=dtype, length_mode="trim")
     sync_video(folder / "clip.mp4", folder / "speech.wav", folder / "library.mp4", options)
@@ -38,7 +39,7 @@ def run_library(folder: Path, steps: int, dtype: str) -> None:
 
 def run_codecs(folder: Path) -> None:
     """What `sync` spends on video alone: it reads the clip for faces, references and pictures, and writes one."""
-    from comfyui_mytalk.sync import CHUNK
+    from comfyui_mytalk.frames import CHUNK
     from comfyui_mytalk.video.reader import VideoReader
     from comfyui_mytalk.video.writer import VideoWriter
 

@@ -53,7 +53,8 @@ def measure(folder: Path, threads: int, steps: int, device: str, result: multipr
     import torch
 
     from comfyui_mytalk.devices import pick_device
-    from comfyui_mytalk.sync import SyncOptions, sync_video
+    from comfyui_mytalk.options import SyncOptions
+    from comfyui_mytalk.sync import sync_video
 
     torch.set_num_threads(threads)
     used = pick_device(device)

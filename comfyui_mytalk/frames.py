@@ -15,6 +15,7 @@ from .geometry import Geometry
 from .landmarks.align import CROP_SIZE, crop_window, cut_crops, resized
 
 Progress = Callable[[int, int], None] | None
+CHUNK = 8  # frames of a film that are worked on at a time
 
 
 class FrameSource(Protocol):

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from .checkpoints import FORMAT, TRAIN_COMMAND, weights_folders
 from .devices import pick_device, pick_dtype
+from .options import SyncOptions
 
 PACKAGES = ("torch", "torchaudio", "transformers", "safetensors", "av", "numpy", "scipy", "Pillow")
 ALWAYS_NEEDED = ("face_landmarks", "sync_judge_small")  # what finds faces, and the judge of `evaluate`
@@ -42,8 +44,6 @@ def installed(package: str) -> str:
 
 def expected_weights() -> list[str]:
     """Names of the weights that the pack ships: the defaults of `sync`, which are called KIND_…, and two more."""
-    from .sync import SyncOptions  # late: it imports nearly everything, and `evaluate` imports this module
-
     defaults = (option.default for option in fields(SyncOptions))
     kinds = tuple(f"{kind}_" for kind in TRAIN_COMMAND)
     return [*ALWAYS_NEEDED, *(name for name in defaults if isinstance(name, str) and name.startswith(kinds))]
@@ -51,11 +51,11 @@ def expected_weights() -> list[str]:
 
 def _missing(found: set[str]) -> Iterator[str]:
     try:
-        expected = expected_weights()
+        import_module(".sync", __package__)  # it imports nearly everything
     except ImportError as error:  # a broken installation is what reports are written about
         yield f"cannot import the pipeline: {error}"
         return
-    yield from (f"missing: {name}.safetensors" for name in expected if name not in found)
+    yield from (f"missing: {name}.safetensors" for name in expected_weights() if name not in found)
 
 
 def _device() -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Writing results so that a failed or interrupted run leaves nothing behind."""
+"""Writing results: never over what is read, and so that a failed or interrupted run leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,28 @@ def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder or name") from error
     return path
+
+
+def check_apart(written: dict[str, Path | None], read: Iterable[str | Path | None]) -> None:
+    """Raise InputError when a file that is to be `written`, by its name in the message, is one that is `read`.
+
+    Also when two that are written are one.
+    """
+    taken = [("input", Path(path)) for path in read if path is not None]
+    for name, path in written.items():
+        if path is None:
+            continue
+        other = next((f"{kind} {given}" for kind, given in taken if _is_same(given, path)), None)
+        if other is not None:
+            raise InputError(f"the {name} {path} is the {other}; choose another name")
+        taken.append((name, path))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, which may not exist yet."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 @contextmanager

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from .errors import InputError
 from .landmarks.track import FaceTrack
+from .models import Models
 from .motion.edit import MotionEdit, edit_motion
 from .motion.generate import MotionOptions, Progress, speak
 from .motion.identity import identity_tokens
 from .motion.params import FPS
 from .motion.reference import LONGEST, remember
+from .options import SyncOptions
 from .speech.audio import Audio, read_audio, speech_16k
 from .video.reader import VideoReader
-
-if TYPE_CHECKING:
-    from .sync import Models, SyncOptions
 
 
 class Heard(NamedTuple):

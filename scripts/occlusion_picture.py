@@ -17,7 +17,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
-from comfyui_mytalk.sync import SyncOptions, sync_video
+from comfyui_mytalk.options import SyncOptions
+from comfyui_mytalk.sync import sync_video
 from comfyui_mytalk.training.drawn_hand import draw_hand
 from comfyui_mytalk.training.surfaces import Scene
 from comfyui_mytalk.video.reader import VideoReader

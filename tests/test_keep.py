@@ -17,7 +17,8 @@ from comfyui_mytalk.geometry import Geometry
 from comfyui_mytalk.keep import MaskFile, covers_lips, either, told_occlusion
 from comfyui_mytalk.landmarks.align import CROP_SIZE
 from comfyui_mytalk.landmarks.track import FaceTrack, load_face_landmarker, track_faces
-from comfyui_mytalk.sync import SyncOptions, sync_video
+from comfyui_mytalk.options import SyncOptions
+from comfyui_mytalk.sync import sync_video
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
 from tests.support.mouths import face

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from comfyui_mytalk.geometry import geometry
 from comfyui_mytalk.landmarks.track import track_faces
+from comfyui_mytalk.models import load_models
+from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.pipeline import render_clip
 from comfyui_mytalk.speaking import speak_track
 from comfyui_mytalk.speech.audio import fit_audio, read_audio
-from comfyui_mytalk.sync import SyncOptions, load_models, see_occlusions, show_references
+from comfyui_mytalk.sync import see_occlusions, show_references
 from comfyui_mytalk.video.reader import VideoReader
 from tests.support.pretended_device import DEVICE, PretendedDevice
 

@@ -10,9 +10,10 @@ import torch
 
 from comfyui_mytalk import speaking
 from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.models import load_models
+from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.speaking import Heard, heard_in, speak_track
 from comfyui_mytalk.speech.audio import Audio
-from comfyui_mytalk.sync import SyncOptions, load_models
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
 from tests.synthetic_clips import talking_points

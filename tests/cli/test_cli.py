@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+import comfyui_mytalk.sync
 from comfyui_mytalk import cli
 from comfyui_mytalk.checkpoints import SHIPPED
+from comfyui_mytalk.commands import sync as sync_command
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.inputs import read_inputs
+from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.speech.audio import Audio, write_audio
+from comfyui_mytalk.sync import sync_video
+from comfyui_mytalk.tune import tune_video
 from comfyui_mytalk.video.timing import MODES
 from comfyui_mytalk.video.writer import SUFFIXES, VideoWriter
 
@@ -117,11 +124,20 @@ def test_sync_says_in_one_line_what_is_wrong(files, capsys, mistake):
 
 @pytest.mark.parametrize("options", [{"silence_gate": 2.0}, {"strength": float("nan")}, {"seed": -1}, {"tune": -1}])
 def test_options_are_checked_before_any_network_is_loaded(files, monkeypatch, options):
-    from comfyui_mytalk import sync
-
-    monkeypatch.setattr(sync, "load_models", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr(comfyui_mytalk.sync, "load_models", lambda _: pytest.fail("too late"))
     with pytest.raises(InputError):
-        sync.sync_video(files["video"], files["speech"], files["out"], sync.SyncOptions(**options))
+        sync_video(files["video"], files["speech"], files["out"], SyncOptions(**options))
+
+
+@pytest.mark.parametrize("role", ["video", "speech", "reference_video", "style_video", "keep_mask"])
+def test_the_library_does_not_write_over_what_it_reads(files, monkeypatch, role):
+    monkeypatch.setattr(comfyui_mytalk.sync, "load_models", lambda _: pytest.fail("too late"))
+    before = Path(files["sound"]).read_bytes()
+    given = {"video": files["video"], "speech": files["speech"], role: files["sound"]}
+    options = SyncOptions(**{name: path for name, path in given.items() if name not in ("video", "speech")})
+    with pytest.raises(InputError, match=r"the output .*sound\.mp4 is the input .*; choose another name"):
+        sync_video(given["video"], given["speech"], files["sound"], options)
+    assert Path(files["sound"]).read_bytes() == before
 
 
 def test_a_link_to_an_input_is_that_input(files, capsys):
@@ -131,25 +147,10 @@ def test_a_link_to_an_input_is_that_input(files, capsys):
     assert "is the input" in capsys.readouterr().err
 
 
-class FakeSync:
-    """Stands in for `comfyui_mytalk.sync` where only the command line is under test."""
-
-    def __init__(self, act) -> None:
-        from comfyui_mytalk.sync import SyncOptions
-
-        self.SyncOptions, self.sync_video = SyncOptions, act
-
-
 @pytest.fixture
 def fake_sync(monkeypatch):
-    def install(act):
-        original = cli.import_module
-        fake = FakeSync(act)
-        monkeypatch.setattr(
-            cli, "import_module", lambda name, *rest: fake if name == ".sync" else original(name, *rest)
-        )
-
-    return install
+    """Something else in place of `sync_video`, where only the command line is under test."""
+    return lambda act: monkeypatch.setattr(comfyui_mytalk.sync, "sync_video", act)
 
 
 def test_options_and_report_arrive(files, fake_sync, capsys):
@@ -242,22 +243,21 @@ def test_help_tells_every_format_and_how_people_are_counted(capsys):
 
 
 def test_the_part_of_the_speech_that_is_asked_for_is_what_is_said(files):
-    from comfyui_mytalk import sync
-
     click = torch.zeros(1, 16000)
     click[0, 12000] = 0.5
     write_audio(files["speech"], Audio(click, 16000))
-    options = sync.SyncOptions(speech_start=0.7, speech_duration=0.2)
-    given = sync.read_inputs(files["video"], files["speech"], files["out"], options)
+    options = SyncOptions(speech_start=0.7, speech_duration=0.2)
+    given = read_inputs(files["video"], files["speech"], files["out"], options)
     assert given.audio.waveform.shape == (1, 3840), "six pictures, silent at the end"
     assert int(given.audio.waveform.argmax()) == 800
 
 
-def test_help_needs_no_heavy_import():
+@pytest.mark.parametrize("command", [[], ["sync"], ["prepare"], ["train"], ["info"]], ids=" ".join)
+def test_help_needs_no_heavy_import(command):
     """The parser is built without any network: what `--help` shows is there at once."""
-    source = Path(cli.__file__).read_text()
-    imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-    assert not [line for line in imports if any(name in line for name in ("torch", "av", "transformers", "video"))]
+    heavy = "{'torch', 'numpy', 'av', 'transformers'} & set(sys.modules)"
+    code = f"import sys; from comfyui_mytalk import cli; cli.build_parser({command}); sys.exit(bool({heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(cli.__file__).parents[1]).returncode == 0
 
 
 def test_tune_says_in_one_line_what_is_wrong(files, capsys):
@@ -277,9 +277,20 @@ def test_tune_does_not_write_over_what_it_reads(files, capsys):
     assert Path(files["bad"]).read_bytes() == before
 
 
+def test_nor_does_tuning_from_python_not_even_weights_that_are_given_by_name(files, monkeypatch):
+    for out, appearance in (
+        (files["bad"], files["bad"]),
+        (SHIPPED / "appearance_small.safetensors", "appearance_small"),
+    ):
+        before = Path(out).read_bytes()
+        with pytest.raises(InputError, match="is the input"):
+            tune_video(files["video"], out, appearance=appearance)
+        assert Path(out).read_bytes() == before
+
+
 def test_lists_that_are_repeated_for_speed_agree():
-    assert cli.LENGTH_MODES == MODES
-    assert cli.SUFFIXES == SUFFIXES
+    assert sync_command.LENGTH_MODES == MODES
+    assert sync_command.SUFFIXES == SUFFIXES
 
 
 def test_info_names_what_a_bug_report_needs(capsys):

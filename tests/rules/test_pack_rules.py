@@ -14,7 +14,7 @@ MADE_HERE = {".git", ".venv", "out", "data", "runs", "build", "dist", "__pycache
 MADE_HERE |= {".pytest_cache", ".ruff_cache", ".hypothesis"}
 WRITERS = {  # they write where their caller says; the command line and the trainers are such callers, no node is
     "checkpoints.py",
-    "cli.py",
+    "commands/sync.py",
     "output.py",
     "evaluation/",
     "speech/audio.py",

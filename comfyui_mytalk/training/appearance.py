@@ -200,13 +200,10 @@ def start_from(model: AppearanceModel, name: str) -> None:
 def batches(
     args: Namespace, clips: list[PreparedClip], params: AppearanceParams, device: torch.device, start: int
 ) -> Callable[[int], Sample]:
-    """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while.
-
-    Of several processes that make batches on their devices, each keeps a share of the clips.
-    """
-    seed, workers = own_seed(args.seed), args.workers or (4 if args.on_device else 1)
+    """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while."""
+    clips, seed, workers = own_share(clips), own_seed(args.seed), args.workers or (4 if args.on_device else 1)
     if args.on_device:
-        choices = ChoiceStream(own_share(clips), params, args.batch, seed, start)
+        choices = ChoiceStream(clips, params, args.batch, seed, start)
         made = device_samples(choices, device, workers)
         made = prefetched(made, device) if device.type == "cuda" else made
         return lambda _: next(made)

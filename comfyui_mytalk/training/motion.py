@@ -31,9 +31,9 @@ from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
-from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, Version, load_takes
+from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
 from .motion_validation import save_sheet, validate
-from .processes import is_first, load_cached, on_all_processes, own_seed
+from .processes import is_first, on_all_processes, own_seed, own_share
 
 logger = logging.getLogger(__name__)
 LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
@@ -256,14 +256,11 @@ def read_offsets(args: Namespace) -> dict[str, float] | None:
 
 
 def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
-    """Takes to train on, in all versions, and to validate on."""
+    """Takes to train on, in all versions, and to validate on, where this process does."""
     offsets, cache = read_offsets(args), Path(args.cache)
-
-    def load(split: str, versions: tuple[Version, ...]) -> list[Take]:
-        clips = read_clips(args.data, split)
-        return load_cached(lambda share: load_takes(share, encode, cache, versions, offsets), clips)
-
-    return load("train", VERSIONS[: args.versions]), load("val", (CLEAN,))
+    clips, held_out = own_share(read_clips(args.data, "train")), read_clips(args.data, "val")
+    takes = load_takes(clips, encode, cache, VERSIONS[: args.versions], offsets)
+    return takes, load_takes(held_out, encode, cache, (CLEAN,), offsets) if is_first() else []
 
 
 def train_on(
@@ -279,10 +276,10 @@ def train_on(
     model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval().to(device)
     fit_coordinates(model, takes)  # in double precision, which not every device knows
     model = model.to(device)
-    loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
     start = run.resume(model, optimizer, ema)
+    loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
     for step in run.steps(start, args.steps):
         set_learning_rate(optimizer, args.rate * warmup_cosine(step, 100, args.steps, 0.02))
         losses = loss_of(sampler.draw(step_rng(own_seed(args.seed), step)).to(device))

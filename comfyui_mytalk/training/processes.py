@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 8 -m comfyui_mytalk train appearance --data data/prepared --on-device
 
-Every process draws batches of its own, and takes its step on the mean of all gradients: N processes with `--batch B`
-train as one does with N * B. The first one alone validates, logs and saves; all need to see the same folders.
+Every process draws batches of its own share of the clips, and takes its step on the mean of all gradients: N processes
+with `--batch B` train as one does with N * B. The first one alone validates, logs and saves; all need to see the same
+folders.
 
 torch's DistributedDataParallel wraps a network's `forward`. Our losses call parts of networks, some of them twice, so
 gradients are averaged after `backward` instead, which gives the same without running beside it. Batch normalisation
@@ -27,7 +28,7 @@ from torch import nn
 
 from ..errors import InputError
 
-Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
+Clip = TypeVar("Clip")
 PATIENCE = timedelta(hours=3)  # the others wait while the first one validates
 SEED_STRIDE = 1_000_003  # from one process's seed to the next: trainers add small numbers to theirs
 
@@ -128,15 +129,10 @@ def told_by_first(value: float) -> float:
     return told.item()
 
 
-def own_share(items: list[Item]) -> list[Item]:
-    """Every n-th of `items`, for what is too large, or takes too long, for every process."""
+def own_share(clips: list[Clip]) -> list[Clip]:
+    """The clips that this process trains on, every n-th: no memory holds, and no process reads, a large set n times.
+
+    All of them where there are more processes than clips.
+    """
     rank, count = rank_and_count()
-    return items[rank::count]
-
-
-def load_cached(load: Callable[[list[Item]], Loaded], items: list[Item]) -> Loaded:
-    """What `load` gives for all `items`, which keeps a cache on disk: each process first fills a share of it."""
-    if rank_and_count()[1] > 1:
-        load(own_share(items))
-        dist.barrier()
-    return load(items)
+    return clips[rank::count] or clips

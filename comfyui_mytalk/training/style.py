@@ -27,7 +27,7 @@ from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
 from .motion import MotionLoss, add_objective, read_offsets
 from .motion_data import VERSIONS, Take, load_takes
-from .processes import is_first, load_cached, on_all_processes, own_seed
+from .processes import is_first, on_all_processes, own_seed, own_share
 from .style_data import ReferenceBatch, StyleSampler
 
 SCALES = ("sharpness", "enough")  # single numbers, learnt on a logarithmic scale
@@ -108,8 +108,7 @@ def main(args: Namespace) -> None:
     base = load_motion(args.start)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
-    versions, offsets = VERSIONS[: args.versions], read_offsets(args)
-    takes = load_cached(lambda share: load_takes(share, speech, cache, versions, offsets), clips)
+    takes = load_takes(own_share(clips), speech, cache, VERSIONS[: args.versions], read_offsets(args))
     model = train(base, takes, extractor, args)
     if is_first():
         state = {name: tensor.half() for name, tensor in model.state_dict().items()}

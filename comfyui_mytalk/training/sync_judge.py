@@ -28,7 +28,7 @@ from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips
 from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
-from .processes import is_first, load_cached, on_all_processes, own_seed
+from .processes import is_first, on_all_processes, own_seed, own_share
 from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
 
 logger = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ def main(args: Namespace) -> None:
     device, offsets = pick_device(args.device), read_offsets(args.offsets)
     train, val = read_clips(args.data, "train"), read_clips(args.data, "val")
     seed_everything(args.seed)
-    held_out = load_cached(lambda share: load_clips(share, cache=args.cache), val)
-    sampler = StretchSampler(load_cached(lambda share: load_clips(share, offsets, args.cache), train), LENGTH)
+    held_out = load_clips(val, cache=args.cache) if is_first() else []
+    sampler = StretchSampler(load_clips(own_share(train), offsets, args.cache), LENGTH)
     if not sampler.clips:
         raise InputError(f"no train clip in {args.data} shows a face and has sound for {LENGTH} frames in a row")
     judge, contrast = SyncJudge(PRESETS[args.preset]).to(device), Contrast().to(device)

@@ -23,7 +23,6 @@ from comfyui_mytalk.training.processes import (
     device_of_process,
     is_first,
     joined,
-    load_cached,
     own_seed,
     own_share,
     rank_and_count,
@@ -73,21 +72,6 @@ def without_gradient(folder: Path, rank: int) -> None:
     save_file(model.state_dict(), folder / f"part{rank}.safetensors")
 
 
-def cached(folder: Path, rank: int) -> None:
-    """Each process makes its half of a cache, then reads all of it."""
-    made = []
-
-    def load(names: list[str]) -> list[str]:
-        for path in (folder / name for name in names):
-            if not path.is_file():
-                made.append(path.name)
-                path.write_text(f"by {rank}")
-        return [(folder / name).read_text() for name in names]
-
-    assert load_cached(load, ["a", "b", "c"]) == ["by 0", "by 1", "by 0"]
-    assert made == (["a", "c"], ["b"])[rank]
-
-
 def as_process(rank: int, folder: Path, port: int) -> None:
     """What one of the processes does, as `torchrun` would start it."""
     torch.set_num_threads(1)
@@ -96,9 +80,9 @@ def as_process(rank: int, folder: Path, port: int) -> None:
     with joined("auto" if not torch.cuda.is_available() else "cpu") as device:
         assert device == "cpu" and rank_and_count() == (rank, COUNT) and is_first() == (rank == 0)
         assert own_share([0, 1, 2, 3, 4]) == ([0, 2, 4], [1, 3])[rank]
+        assert own_share([0]) == [0], "nobody goes without"
         toy_training(folder, rank)
         without_gradient(folder, rank)
-        cached(folder, rank)
     os.environ["MASTER_PORT"] = str(port + 1)
     parser = ArgumentParser()
     identity.add_arguments(parser)

@@ -35,3 +35,11 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ArgumentTypeError(f"got {text!r}, expected seconds such as 12.5")
     return value
+
+
+def shard(text: str) -> tuple[int, int]:
+    """An argument type: the I-th of N shares of the work, `2/4` -> (1, 4)."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ArgumentTypeError(f"got {text!r}, expected I/N such as 1/4")
+    return int(number) - 1, int(count)

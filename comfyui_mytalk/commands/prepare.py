@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import InputError
+from .arguments import shard
 from .bars import StageBars
 
 
@@ -16,6 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("-o", "--output", metavar="FOLDER", type=Path, required=True, help="folder of prepared clips")
     add("--index", type=Path, metavar="FILE", help="JSON list with file, split, identity, corpus, …")
     add("--val-share", type=float, default=0.05, help="of the identities, without index (default 0.05)")
+    add("--shard", type=shard, default=(0, 1), metavar="I/N", help="only the I-th of N shares of the videos")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -33,7 +35,8 @@ def main(args: Namespace) -> str | None:
     videos = args.videos[0] if len(args.videos) == 1 and args.videos[0].is_dir() else args.videos
     with StageBars(args.quiet) as bars:
         landmarker = load_face_landmarker(args.device)
-        done = prepare_folder(videos, args.output, landmarker, args.index, args.val_share, bars.stage("videos"))
+        progress = bars.stage("videos")
+        done = prepare_folder(videos, args.output, landmarker, args.index, args.val_share, progress, args.shard)
     if done.failed and not (done.prepared or done.skipped):
         raise InputError(f"none of the {len(done.failed)} videos could be prepared")
     counts = f"{len(done.prepared)} prepared, {len(done.skipped)} were there, {len(done.failed)} failed"

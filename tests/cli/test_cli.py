@@ -307,3 +307,16 @@ def test_prepare_names_what_is_missing(files, capsys):
     assert "none.mp4" in capsys.readouterr().err
     assert run("prepare", files["video"], "-o", files["speech"]) == 2
     assert "expected a folder" in capsys.readouterr().err
+
+
+def test_prepare_takes_its_share_of_the_videos(tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr("comfyui_mytalk.training.prepare.prepare_video", lambda source, *_: done.append(source.clip))
+    videos = [tmp_path / f"{name}.mp4" for name in "abc"]
+    for path in videos:
+        path.touch()
+    assert run("prepare", *map(str, videos), "-o", str(tmp_path / "out"), "--shard", "2/2", "--device", "cpu") == 0
+    assert done == ["b.mp4"] and "1 prepared" in capsys.readouterr().out
+    for wrong in ("3/2", "0/2", "2", "a/b", "1/-2"):
+        assert run("prepare", *map(str, videos), "-o", str(tmp_path / "out"), "--shard", wrong) == 2
+        assert "expected I/N such as 1/4" in capsys.readouterr().err

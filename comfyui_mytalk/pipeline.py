@@ -238,6 +238,32 @@ def render_frames(
     return out, mask
 
 
+class ClipRenderer:
+    """Renders any stretch of a clip; what is shown to the network is chosen on the whole clip beforehand.
+
+    `spoken` are the new mouths, `place` where they go; `occlusion` is what was found before the face.
+    """
+
+    def __init__(
+        self,
+        model: AppearanceModel,
+        spoken: FaceTrack,
+        place: Geometry,
+        bank: ReferenceBank,
+        occlusion: Occlusion | None = None,
+    ) -> None:
+        self.model, self.spoken, self.place, self.bank, self.occlusion = model, spoken, place, bank, occlusion
+        self.schedule = reference_schedule(bank, spoken, place, model.params)
+
+    def __call__(
+        self, frames: Tensor, part: slice, masks: Tensor | None = None, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`render_frames` of the `frames (b, h, w, 3)` that are `part` of the clip; `masks` and `keep` are theirs."""
+        shown, before = self.schedule[part], None if self.occlusion is None else self.occlusion[part]
+        told = (self.place[part], self.spoken.points[part], self.bank.gather(shown), self.spoken.usable[part])
+        return render_frames(self.model, frames, *told, masks, self.bank.fine(shown), keep, before)
+
+
 def render_clip(
     model: AppearanceModel,
     source: FrameSource,
@@ -253,15 +279,11 @@ def render_clip(
 
     `keep` gives what stays as it is `(b, h, w)`, 0..1, in the same chunks; `occlusion` is the whole clip's.
     """
-    schedule = reference_schedule(bank, spoken, place, model.params)
-    start = 0
+    renderer, done = ClipRenderer(model, spoken, place, bank, occlusion), 0
     for frames, times in source.chunks(chunk):
-        part = slice(start, start + len(frames))
-        told = (place[part], spoken.points[part], bank.gather(schedule[part]), spoken.usable[part])
-        stays, before = None if keep is None else next(keep), None if occlusion is None else occlusion[part]
-        fine = bank.fine(schedule[part])
-        out, mask = render_frames(model, frames, *told, fine=fine, keep=stays, occlusion=before)
+        part = slice(done, done + len(frames))
+        out, mask = renderer(frames, part, keep=None if keep is None else next(keep))
         yield out, times, mask
-        start += len(frames)
+        done = part.stop
         if progress is not None:
-            progress(start, len(spoken))
+            progress(done, len(spoken))

@@ -20,7 +20,7 @@ from ..comfyui_mytalk.motion.identity import load_identity
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
 from ..comfyui_mytalk.motion.reference import LONGEST
-from ..comfyui_mytalk.pipeline import reference_schedule, render_frames
+from ..comfyui_mytalk.pipeline import ClipRenderer
 from ..comfyui_mytalk.speech.audio import Audio, fit_audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
 from .appearance_vae import held_model, load_model, tuned_input
@@ -245,18 +245,14 @@ def render(
     straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
     model, batch = painter
-    place = geometry(track, motion)
-    schedule = reference_schedule(bank, motion, place, model.params)
+    renderer = ClipRenderer(model, motion, geometry(track, motion), bank, occlusion)
     kind = images.dtype if images.is_floating_point() else torch.float32
     frames, masks = torch.empty_like(images, dtype=kind), torch.empty(images.shape[:3])
 
     def run(part: slice) -> None:
-        given, here, references = images[part], place[part], bank.gather(schedule[part])
-        given = given if given.is_floating_point() else given / 255.0
+        given = images[part] if images.is_floating_point() else images[part] / 255.0
         masks[part] = 0
-        told = (here, motion.points[part], references, motion.usable[part])
-        stays, before = (None if x is None else x[part] for x in (keep, occlusion))
-        frames[part], _ = render_frames(model, given, *told, masks[part], bank.fine(schedule[part]), stays, before)
+        frames[part], _ = renderer(given, part, masks[part], None if keep is None else keep[part])
 
     with listening(model):
         halving(run, len(images), batch, progress.showing(frames.__getitem__))

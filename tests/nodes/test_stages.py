@@ -61,8 +61,8 @@ def test_cancel_ends_every_stage_at_its_next_report(host, inputs, bar, monkeypat
 def test_pictures_that_do_not_fit_are_painted_fewer_at_a_time(
     host, clip, inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fussy(node: str, name: str) -> None:
-        module = host.module(f"nodes.{node}")
+    def fussy(where: str, name: str) -> None:
+        module = host.module(where)
         paint = getattr(module, name)
 
         def run(model: Any, pictures: torch.Tensor, place: Any, *others: Any) -> Any:
@@ -72,8 +72,8 @@ def test_pictures_that_do_not_fit_are_painted_fewer_at_a_time(
 
         monkeypatch.setattr(module, name, run)
 
-    fussy("lip_sync", "render_frames")
-    fussy("appearance_vae", "paint_crops")
+    fussy("comfyui_mytalk.pipeline", "render_frames")
+    fussy("nodes.appearance_vae", "paint_crops")
     frames = host.run("MyTalkLipSync", **inputs, reference_count=6, silence_gate=0.0)[0]
     assert (frames - clip.frames).abs().max() < 1e-4
     crops = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)[0]

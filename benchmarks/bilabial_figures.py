@@ -78,7 +78,7 @@ def main() -> None:
     rows = defaultdict(list)
 
     def remember(take: Take, part: slice) -> StyleMemory | None:
-        return memorise(model, style_figures.seen_in(take, part), style_figures.tokens_of(extractor, take))
+        return memorise(model, style_figures.seen_in(take, part), style_figures.tokens_of(extractor, take)).memory
 
     cache = Path(args.features) / speech.sha256[:12]
     for take in load_takes(read_clips(args.data, "val"), speech, cache, offsets=offsets):

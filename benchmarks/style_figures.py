@@ -91,7 +91,7 @@ def main() -> None:
     another = {take.name: takes[(i + len(takes) // 2) % len(takes)] for i, take in enumerate(takes)}
 
     def own(take: Take, part: slice) -> StyleMemory | None:
-        return memorise(model, seen_in(take, part), tokens_of(extractor, take))
+        return memorise(model, seen_in(take, part), tokens_of(extractor, take)).memory
 
     def foreign(take: Take, part: slice) -> StyleMemory | None:
         other = another[take.name]

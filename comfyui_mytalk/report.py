@@ -12,36 +12,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .inputs import Inputs
 from .landmarks.track import FaceTrack
+from .motion.reference import StyleReference
 from .options import SyncOptions
-from .video.reader import VideoReader
 
 
 def report(
     video: str | Path,
     speech: str | Path,
-    out: Path,
+    given: Inputs,
     options: SyncOptions,
-    reader: VideoReader,
     track: FaceTrack,
+    style: StyleReference,
     references: Tensor,
     seconds: dict[str, float],
     covered: Tensor | None = None,
 ) -> dict[str, Any]:
-    """What was done, in plain JSON: frames spoken, interpolated, passed through, covered in part, and the time."""
+    """What was done: frames spoken, interpolated, passed through, covered in part, the style reference, the time.
+
+    `style_reference`: the `clip` that was listened to, whether it was `used`, and why, or why not.
+    """
+    info = given.film.info
     return {
         "video": str(video),
         "speech": str(speech),
-        "out": str(out),
+        "out": str(given.out),
         "frames": len(track),
-        "fps": float(reader.info.fps),
-        "size": [reader.info.width, reader.info.height],
+        "fps": float(info.fps),
+        "size": [info.width, info.height],
         "face": {
             "found": int(track.found.sum()),
             "interpolated": int((track.usable & ~track.found).sum()),
             "passed_through": spans(~track.usable),
             "people": track.count,
             "covered": spans(covered) if covered is not None else [],
+        },
+        "style_reference": {
+            "clip": str(options.style_video or video),
+            "used": style.memory is not None,
+            "why": style.why,
         },
         "references": references.tolist(),
         "options": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},

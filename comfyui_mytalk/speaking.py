@@ -13,7 +13,7 @@ from .motion.edit import MotionEdit, edit_motion
 from .motion.generate import MotionOptions, Progress, speak
 from .motion.identity import identity_tokens
 from .motion.params import FPS
-from .motion.reference import LONGEST, remember
+from .motion.reference import LONGEST, UNHEARD, StyleReference, remember, unheard_reference
 from .options import SyncOptions
 from .speech.audio import Audio, read_audio, speech_16k
 from .video.reader import VideoReader
@@ -26,6 +26,13 @@ class Heard(NamedTuple):
     audio: Audio
 
 
+class Spoken(NamedTuple):
+    """A track that speaks, and what it took of how its person speaks."""
+
+    track: FaceTrack
+    style: StyleReference
+
+
 def heard_in(film: VideoReader, track: FaceTrack) -> Heard | None:
     """A film's own sound beside its track, a minute at most; None where it has none."""
     if not film.info.has_audio:
@@ -34,6 +41,34 @@ def heard_in(film: VideoReader, track: FaceTrack) -> Heard | None:
         return Heard(track, read_audio(film.path, film.offset, LONGEST / FPS))
     except InputError:  # it ends before this part of the film: nothing is heard
         return None
+
+
+def speak_in_style(
+    models: Models,
+    track: FaceTrack,
+    audio: Audio,
+    options: SyncOptions,
+    progress: Progress | None = None,
+    style: FaceTrack | None = None,
+    reference: Heard | None = None,
+) -> Spoken:
+    """The track with a lower face that speaks `audio` and rests in pauses.
+
+    `style` is another clip of the same person, whose manner is taken; `reference`, that clip or the very film, shows
+    which of the person's mouths go with which sounds.
+    """
+    speech = speech_16k(audio)
+    with torch.inference_mode():
+        features = models.speech(speech)
+    tokens = identity_tokens(models.identity, track if style is None else style)
+    shown = unheard_reference(models.motion, options.style_strength)
+    if shown is UNHEARD and reference is not None:
+        with torch.inference_mode():
+            heard = models.speech(speech_16k(reference.audio))
+        shown = remember(models.motion, reference.track, heard, tokens)
+    motion, edit = motion_choices(options)
+    spoken = speak(models.motion, track, features, tokens, motion, progress, style, shown.memory)
+    return Spoken(edit_motion(track, spoken, edit, speech, style), shown)
 
 
 def speak_track(
@@ -45,23 +80,8 @@ def speak_track(
     style: FaceTrack | None = None,
     reference: Heard | None = None,
 ) -> FaceTrack:
-    """The track with a lower face that speaks `audio` and rests in pauses.
-
-    `style` is another clip of the same person, whose manner is taken; `reference`, that clip or the very film, shows
-    which of the person's mouths go with which sounds.
-    """
-    speech = speech_16k(audio)
-    with torch.inference_mode():
-        features = models.speech(speech)
-    tokens = identity_tokens(models.identity, track if style is None else style)
-    memory = None
-    if reference is not None and options.style_strength and models.motion.style is not None:
-        with torch.inference_mode():
-            heard = models.speech(speech_16k(reference.audio))
-        memory = remember(models.motion, reference.track, heard, tokens)
-    motion, edit = motion_choices(options)
-    spoken = speak(models.motion, track, features, tokens, motion, progress, style, memory)
-    return edit_motion(track, spoken, edit, speech, style)
+    """The track of `speak_in_style`."""
+    return speak_in_style(models, track, audio, options, progress, style, reference).track
 
 
 def motion_choices(options: SyncOptions) -> tuple[MotionOptions, MotionEdit]:

@@ -26,7 +26,7 @@ from .models import Models, load_models
 from .options import SyncOptions
 from .pipeline import render_clip, select_references
 from .report import report
-from .speaking import heard_in, speak_track
+from .speaking import Spoken, heard_in, speak_in_style
 from .speech.audio import fit_audio
 from .stages import StageProgress, Stopwatch, stage_progress
 from .training.tune import tune_on_clip
@@ -57,7 +57,7 @@ def sync_video(
     source = FittedReader(film, given.line.index)
     track = fit_track(filmed, source.index, source.times)
     with watch.stage("motion"):
-        spoken = speak_inputs(models, given, filmed, track, options, told("motion"))
+        spoken, style = speak_inputs(models, given, filmed, track, options, told("motion"))
     with watch.stage("references"):
         bank = show_inputs(models, given, filmed, before, options, told("references"))
     if given.tune is not None:
@@ -72,7 +72,7 @@ def sync_video(
         for frames, times, _ in render_clip(*clip):
             writer.write(frames, times)
     covered = None if before is None else before.rows >= 0
-    return report(video, speech, given.out, options, film, spoken, bank.frames, watch.seconds, covered)
+    return report(video, speech, given, options, spoken, style, bank.frames, watch.seconds, covered)
 
 
 def open_output(given: Inputs, crf: int) -> VideoWriter:
@@ -84,20 +84,19 @@ def open_output(given: Inputs, crf: int) -> VideoWriter:
 
 def speak_inputs(
     models: Models, given: Inputs, filmed: FaceTrack, track: FaceTrack, options: SyncOptions, progress: Progress
-) -> FaceTrack:
+) -> Spoken:
     """The output's `track` with a lower face that speaks the words that were given, in the manner that was.
 
     `filmed` is the film's own track, whose sound is the style reference unless a style clip is.
     """
-    style, reference = None, None
+    style, shown = None, (given.film, filmed)
     if given.style is not None:
         style = track_faces(given.style.chunks(CHUNK), models.landmarker)
-        reference = heard_in(given.style, style)
-    elif options.style_strength:
-        reference = heard_in(given.film, filmed)
+        shown = (given.style, style)
+    reference = heard_in(*shown) if options.style_strength else None
     # A last picture that stands on while the speech ends has no later mouth.
     heard = fit_audio(given.audio, float(track.times[-1]) + last_shown(track.times, given.film.info.fps))
-    return speak_track(models, track, heard, options, progress, style, reference)
+    return speak_in_style(models, track, heard, options, progress, style, reference)
 
 
 def show_inputs(

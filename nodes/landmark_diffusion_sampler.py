@@ -9,7 +9,7 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.generate import MotionOptions, speak
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
-from ..comfyui_mytalk.motion.reference import remember
+from ..comfyui_mytalk.motion.reference import UNHEARD, StyleReference, remember, unheard_reference
 from ..comfyui_mytalk.video.timing import last_shown
 from .checks import named, one_of, within_limits
 from .host import field, io, schema
@@ -107,7 +107,7 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         if match_range is not None:
             options = replace(options, match_range=match_range)
         given = (model, track, speech_features, identity, options, Progress(), style, style_features)
-        return io.NodeOutput(sample_motion(*given))
+        return io.NodeOutput(sample_motion(*given)[0])
 
 
 def sample_motion(
@@ -119,25 +119,25 @@ def sample_motion(
     progress: Progress,
     style: FaceTrack | None = None,
     heard: SpokenFeatures | None = None,
-) -> FaceTrack:
-    """The track with the mouth that the motion model of that name generates.
+) -> tuple[FaceTrack, StyleReference]:
+    """The track with the mouth that the motion model of that name generates, and what became of its style reference.
 
-    `heard` is what is said in the `style` clip, or in the track's own without one: its style reference.
+    That is what is `heard` in the `style` clip, or in the track's own without one.
     """
     with named("model"):
         generator = network("motion", model, load_motion)
         check_needs(generator, speech, identity)
-        memory = None
-        if heard is not None and options.style_strength:
+        reference = unheard_reference(generator, options.style_strength)
+        if reference is UNHEARD and heard is not None:
             check_needs(generator, heard, identity)
-            memory = remember(generator, track if style is None else style, heard.values, identity.tokens)
+            reference = remember(generator, track if style is None else style, heard.values, identity.tokens)
     features = speech.fit(motion_frames(track))
 
     def run(windows: int) -> FaceTrack:
         fewer = replace(options, window_batch=windows)
-        return speak(generator, track, features, identity.tokens, fewer, progress, style, memory)
+        return speak(generator, track, features, identity.tokens, fewer, progress, style, reference.memory)
 
-    return retrying(run, options.window_batch)
+    return retrying(run, options.window_batch), reference
 
 
 def motion_frames(track: FaceTrack) -> int:

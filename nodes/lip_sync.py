@@ -19,7 +19,7 @@ from ..comfyui_mytalk.motion.generate import MotionOptions
 from ..comfyui_mytalk.motion.identity import load_identity
 from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
-from ..comfyui_mytalk.motion.reference import LONGEST
+from ..comfyui_mytalk.motion.reference import LONGEST, StyleReference
 from ..comfyui_mytalk.pipeline import ClipRenderer
 from ..comfyui_mytalk.speech.audio import Audio, fit_audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
@@ -180,13 +180,14 @@ class LipSync(io.ComfyNode):
             identity = embed_identity(track if style is None else style, identity_model)
         heard = None if said is None else speech_features(a_minute(said), speech_encoder, progress.part(0.3, 0.32))
         told = (identity, options, progress.part(0.32, 0.4), style, heard)
-        motion = sample_motion(motion_model, track, features, *told)
+        motion, reference = sample_motion(motion_model, track, features, *told)
         motion = edit_motion(track, motion, edit, speech_16k(speech), style)
         bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, before)
         painter = load_model(appearance_model, tuned)
         frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, before)
         seen = "" if before is None else f"{describe_occlusion(before)}; "
-        report = f"{describe(track)}; {seen}{describe_length(given.duration, speech.duration)}"
+        shown = describe_reference(reference, sound is source_audio)
+        report = f"{describe(track)}; {seen}{shown}; {describe_length(given.duration, speech.duration)}"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
 
 
@@ -209,6 +210,13 @@ def check_models(
     if occlusions:
         with named("keep_occlusions"):
             model_path("occlusion", OCCLUSION)
+
+
+def describe_reference(reference: StyleReference, own: bool) -> str:
+    """One line for people; `own`: the sound was the video's own, no `source_audio`."""
+    if reference.memory is None:
+        return f"no style reference: {reference.why}"
+    return f"style reference from {'the sound of the video' if own else 'source_audio'}: {reference.why}"
 
 
 def describe_length(given: float, used: float) -> str:

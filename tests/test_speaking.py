@@ -11,6 +11,7 @@ import torch
 from comfyui_mytalk import speaking
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.models import load_models
+from comfyui_mytalk.motion.reference import UNHEARD
 from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.speaking import Heard, heard_in, speak_track
 from comfyui_mytalk.speech.audio import Audio
@@ -56,7 +57,7 @@ def test_a_silent_film_and_one_whose_sound_ends_early_are_not_heard(tmp_path: Pa
 def test_a_reference_is_asked_for_only_where_it_is_wanted(models, track, monkeypatch) -> None:
     sound = Audio(torch.randn(1, round(60 / 25 * RATE), generator=torch.Generator().manual_seed(0)) * 0.1, RATE)
     asked = []
-    monkeypatch.setattr(speaking, "remember", lambda *given: asked.append(given))
+    monkeypatch.setattr(speaking, "remember", lambda *given: asked.append(given) or UNHEARD)
     plain = speak_track(models, track, sound, SyncOptions(steps=2))
     assert not asked
     off = speak_track(models, track, sound, SyncOptions(steps=2, style_strength=0.0), reference=Heard(track, sound))

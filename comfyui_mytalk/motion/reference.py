@@ -9,7 +9,6 @@ itself is asked first, without a reference: the mouth that it makes for the soun
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +30,6 @@ from .windows import cut_windows, fuse_windows, in_batches, window_starts
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
 
-logger = logging.getLogger(__name__)
 LONGEST = 60 * FPS  # motion frames that are looked at, from the clip's first on
 SHORTEST = 1 * FPS  # fewer show little, and pass for in sync by chance
 NEAR = 0.06  # seconds from a motion frame to a frame with a face that shows its mouth
@@ -51,19 +49,38 @@ class Seen(NamedTuple):
     known: Tensor
 
 
-def remember(model: MotionModel, track: FaceTrack, features: Tensor, identity: Tensor) -> StyleMemory | None:
+class StyleReference(NamedTuple):
+    """What a clip shows of how its person speaks, or None, and for people why it is taken or not."""
+
+    memory: StyleMemory | None
+    why: str
+
+
+UNHEARD = StyleReference(None, "no sound came with the clip")
+UNWANTED = StyleReference(None, "style_strength is 0")
+UNKNOWN = StyleReference(None, "the motion weights take none")
+
+
+def unheard_reference(model: MotionModel, strength: float) -> StyleReference:
+    """None, before any clip is heard: `UNHEARD` where its sound may make one, another where it is not even asked."""
+    if not strength:
+        return UNWANTED
+    return UNKNOWN if model.style is None else UNHEARD
+
+
+def remember(model: MotionModel, track: FaceTrack, features: Tensor, identity: Tensor) -> StyleReference:
     """What the clip of `track` and speech `features (s, d)`, which start together, shows of how its person speaks.
 
-    None where the model takes no reference, where the clip is short, shows several people, or says something else than
-    its lips do. `identity (r, d)` are the person's tokens.
+    Nothing where the clip is short, shows several people, or says something else than its lips do. `identity (r, d)`
+    are the person's tokens.
     """
-    if model.style is None or track.people is not None:
-        return None
+    if track.people is not None:
+        return StyleReference(None, "the clip shows several people")
     track = track[: int((track.times - track.times[0] <= LONGEST / FPS).sum())]
-    if track.usable.sum() < 2:
-        return None
-    seen = see(track, features)
-    return memorise(model, seen, identity) if seen.known.sum() >= SHORTEST else None
+    seen = see(track, features) if track.usable.sum() >= 2 else None
+    if seen is None or seen.known.sum() < SHORTEST:
+        return StyleReference(None, f"the clip shows its face with sound for less than {SHORTEST / FPS:g} s")
+    return memorise(model, seen, identity)
 
 
 def see(track: FaceTrack, features: Tensor) -> Seen:
@@ -82,18 +99,18 @@ def see(track: FaceTrack, features: Tensor) -> Seen:
 
 
 @torch.inference_mode()
-def memorise(model: MotionModel, seen: Seen, identity: Tensor) -> StyleMemory | None:
-    """`seen` as the denoiser takes it, with its sound moved to where it fits; None where it fits nowhere."""
+def memorise(model: MotionModel, seen: Seen, identity: Tensor) -> StyleReference:
+    """`seen` as the denoiser takes it, with its sound moved to where it fits; nothing where it fits nowhere."""
     lag, likeness = in_sync(model, seen, identity)
     if likeness < BELIEVED:
-        logger.info("the clip's own sound is no style reference: its mouth says something else (%.2f)", likeness)
-        return None
+        return StyleReference(None, f"the lips say something else than the clip's sound (correlation {likeness:.2f})")
     device = model.lower_mean.device
     shown = model.encode(seen.lower[None].to(device), seen.rest.to(device).mean(0, keepdim=True))
     shown, known = shown.roll(-lag, 1), seen.known.roll(-lag, 0)
     if lag:
         known[-lag if lag > 0 else 0 : None if lag > 0 else -lag] = False
-    return StyleMemory(encode_speech(model, seen.features.to(device))[None], shown, known[None].to(device))
+    memory = StyleMemory(encode_speech(model, seen.features.to(device))[None], shown, known[None].to(device))
+    return StyleReference(memory, f"the lips say what the clip's sound says (correlation {likeness:.2f})")
 
 
 def encode_speech(model: MotionModel, features: Tensor) -> Tensor:

@@ -20,7 +20,17 @@ from comfyui_mytalk.motion.generate import MotionOptions, generate_motion
 from comfyui_mytalk.motion.identity import IdentityExtractor
 from comfyui_mytalk.motion.model import MotionModel
 from comfyui_mytalk.motion.params import FPS, IdentityParams, MotionParams
-from comfyui_mytalk.motion.reference import Seen, in_sync, memorise, remember
+from comfyui_mytalk.motion.reference import (
+    UNHEARD,
+    UNKNOWN,
+    UNWANTED,
+    Seen,
+    StyleReference,
+    in_sync,
+    memorise,
+    remember,
+    unheard_reference,
+)
 from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
 from comfyui_mytalk.training.motion import MotionLoss
@@ -129,7 +139,7 @@ def test_sound_that_is_off_is_moved_to_where_it_fits(model, monkeypatch, late: i
     hearing(monkeypatch)
     seen = clip(late=late)
     assert in_sync(model, seen, torch.zeros(1, 4))[0] == late
-    shifted, straight = memorise(model, seen, torch.zeros(1, 4)), memorise(model, clip(), torch.zeros(1, 4))
+    shifted, straight = (memorise(model, heard, torch.zeros(1, 4)).memory for heard in (seen, clip()))
     both = (shifted.known & straight.known)[0]
     assert (~shifted.known).sum() == abs(late) and straight.known.all()
     assert torch.allclose(shifted.shown[0, both], straight.shown[0, both], atol=1e-5)
@@ -140,18 +150,26 @@ def test_sound_that_the_lips_do_not_say_is_no_reference(model, monkeypatch) -> N
     seen = clip()
     strange = torch.randn(len(seen.features) // 2, 1, generator=torch.Generator().manual_seed(8))
     other = seen._replace(features=strange.repeat_interleave(2, 0).repeat(1, 6))
-    assert memorise(model, other, torch.zeros(1, 4)) is None
+    refused = memorise(model, other, torch.zeros(1, 4))
+    assert refused.memory is None and "something else than the clip's sound (correlation" in refused.why
     silent = seen._replace(features=torch.zeros_like(seen.features))
-    assert memorise(model, silent, torch.zeros(1, 4)) is None
+    assert memorise(model, silent, torch.zeros(1, 4)).memory is None
+    assert "the lips say what the clip's sound says (correlation 1.00)" in memorise(model, seen, torch.zeros(1, 4)).why
 
 
 def test_who_cannot_be_told_gives_no_reference(model) -> None:
     points, times = talking_points(80)
     track = FaceTrack(points, torch.ones(80) > 0, times, (256, 256))
     features, tokens = torch.zeros(160, 6), torch.zeros(1, 4)
-    assert remember(MotionModel(replace(PARAMS, style_heads=0)), track, features, tokens) is None
-    assert remember(model, track.replace(people=torch.arange(80) // 40), features, tokens) is None
-    assert remember(model, track[:20], features[:40], tokens) is None
+    several = remember(model, track.replace(people=torch.arange(80) // 40), features, tokens)
+    short = remember(model, track[:20], features[:40], tokens)
+    assert several == StyleReference(None, "the clip shows several people")
+    assert short == StyleReference(None, "the clip shows its face with sound for less than 1 s")
+
+
+def test_a_clip_is_listened_to_only_where_that_is_of_use(model) -> None:
+    assert unheard_reference(model, 1.0) is UNHEARD and unheard_reference(model, 0.0) is UNWANTED
+    assert unheard_reference(MotionModel(replace(PARAMS, style_heads=0)), 1.0) is UNKNOWN
 
 
 def take(name: str, frames: int, identity: str = "a") -> Take:

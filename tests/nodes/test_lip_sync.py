@@ -98,17 +98,28 @@ def test_checking_moves_no_network(host, inputs) -> None:
     assert not loads
 
 
-def test_the_clips_own_sound_is_its_style_reference(host, clip, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(host, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Which clips a model is asked about that can take a style reference, as the tiny one cannot."""
+    module, reference = host.module("nodes.landmark_diffusion_sampler"), host.module("comfyui_mytalk.motion.reference")
+    asked: list[tuple[Any, ...]] = []
+    unheard = (reference.UNWANTED, reference.UNHEARD)
+    monkeypatch.setattr(module, "unheard_reference", lambda _, strength: unheard[strength > 0])
+    doubted = reference.StyleReference(None, "the lips say something else")
+    monkeypatch.setattr(module, "remember", lambda *given: asked.append(given) or doubted)
+    return asked
+
+
+def test_the_clips_own_sound_is_its_style_reference(host, clip, inputs, asked) -> None:
     """Of a video by itself, of frames when it is connected; what is said is not mistaken for what was said."""
-    asked = []
-    module = host.module("nodes.landmark_diffusion_sampler")
-    monkeypatch.setattr(module, "remember", lambda *given: asked.append(given))
     own = {"waveform": torch.randn(1, 1, 6400, generator=torch.Generator().manual_seed(0)), "sample_rate": 16_000}
-    host.run("MyTalkLipSync", **inputs)
+    alone = host.run("MyTalkLipSync", **inputs)[3]
+    off = host.run("MyTalkLipSync", **inputs, source_audio=own, style_strength=0.0)[3]
     assert not asked
-    host.run("MyTalkLipSync", **inputs, source_audio=own, style_strength=0.0)
-    assert not asked
-    host.run("MyTalkLipSync", **inputs, source_audio=own)
+    assert "; no style reference: no sound came with the clip; " in alone
+    assert "; no style reference: style_strength is 0; " in off
+    report = host.run("MyTalkLipSync", **inputs, source_audio=own)[3]
+    assert "; no style reference: the lips say something else; " in report
     track, features = asked[0][1:3]
     assert torch.equal(track.points, clip.track.points)
     assert features.shape != clip.features.values.shape or not torch.equal(features, clip.features.values)
@@ -120,10 +131,14 @@ def test_the_clips_own_sound_is_its_style_reference(host, clip, inputs, monkeypa
         host.run("MyTalkLipSync", **inputs, source_audio=two)
 
 
-def test_the_sampler_listens_to_the_style_clip(host, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    module = host.module("nodes.landmark_diffusion_sampler")
-    monkeypatch.setattr(module, "remember", lambda *given: asked.append(given))
+def test_a_reference_that_is_taken_is_said(host) -> None:
+    reference = host.module("comfyui_mytalk.motion.reference").StyleReference(object(), "the lips say it")
+    describe = host.module("nodes.lip_sync").describe_reference
+    assert describe(reference, True) == "style reference from the sound of the video: the lips say it"
+    assert describe(reference, False) == "style reference from source_audio: the lips say it"
+
+
+def test_the_sampler_listens_to_the_style_clip(host, clip, asked) -> None:
     style = clip.track.replace(points=clip.track.points + 0.5)
     sampled = {"speech_features": clip.features, "track": clip.track, "identity": clip.identity, "steps": 2}
     for chosen in (None, style):

@@ -30,7 +30,7 @@ TRAIN_COMMAND = {
     "tuned": "python -m comfyui_mytalk tune VIDEO -o FILE",
 }
 _folders: list[Path] = [SHIPPED]
-Network = TypeVar("Network", bound=nn.Module)
+Network, Params = TypeVar("Network", bound=nn.Module), TypeVar("Params")
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,11 @@ def build_network(checkpoint: Checkpoint, build: Callable[[dict[str, Any]], Netw
         network = build(checkpoint.config)
         network.load_state_dict(checkpoint.state)
     return network
+
+
+def params_from(kind: type[Params], config: dict[str, Any]) -> Params:
+    """The sizes of a network, a dataclass `kind`, from its configuration; JSON knows no tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in config.items()})
 
 
 @contextmanager

@@ -19,12 +19,12 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import paint_crops, reference_schedule
 from .checks import named
 from .host import ModelPatcher, device, field, io, picture_dtype, schema, to_host
-from .inputs import CATEGORY, model_input
+from .inputs import CATEGORY, model_input, motion_input, track_input
 from .listening import listening
 from .models import held, missing_models, on_device
 from .progress import Progress, halving
 from .tracks import check_frames, check_motion, scaled_to, track_in
-from .types import References, Track, Tuned
+from .types import References, Tuned
 
 BATCH = {"cpu": 8, "cuda": 16, "mps": 8}
 READ_BATCH = 4  # drawings
@@ -46,8 +46,8 @@ class AppearanceVAE(io.ComfyNode):
             search_aliases=["lip sync", "mouth renderer", "inpaint mouth"],
             inputs=[
                 field(io.Image, "images", tooltip="The frames of the clip. The model does not see their mouth."),
-                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
-                field(Track, "motion", tooltip="The face with the new mouth, from the Landmark Diffusion Sampler."),
+                track_input(),
+                motion_input(),
                 field(
                     io.Image,
                     "landmark_images",

@@ -10,7 +10,7 @@ from ..comfyui_mytalk.motion.edit import MotionEdit, edit_motion
 from ..comfyui_mytalk.speech.audio import speech_16k
 from .checks import within_limits
 from .host import field, io, schema
-from .inputs import CATEGORY
+from .inputs import CATEGORY, motion_input
 from .media import read_audio
 from .tracks import check_motion
 from .types import Track
@@ -33,7 +33,7 @@ class EditMotion(io.ComfyNode):
             search_aliases=["smooth", "mouth strength", "blend motion", "silence gate", "jitter"],
             inputs=[
                 field(Track, "track", tooltip="The face as filmed, from Extract Dense Landmarks."),
-                field(Track, "motion", tooltip="The face with the new mouth, from the Landmark Diffusion Sampler."),
+                motion_input(),
                 number("strength", 2.0, "How far the mouth moves away from its rest: 0 not at all, 1 as generated."),
                 number(
                     "smoothing",

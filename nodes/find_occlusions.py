@@ -12,11 +12,10 @@ from ..comfyui_mytalk.keep import find_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from .checks import counted, named
 from .host import field, io, schema, to_host
-from .inputs import CATEGORY, model_input
+from .inputs import CATEGORY, model_input, track_input
 from .models import missing_models, network
 from .progress import Progress, retrying
 from .tracks import track_in
-from .types import Track
 
 BATCH = 16
 WEIGHTS = "occlusion_small"
@@ -36,7 +35,7 @@ class FindOcclusions(io.ComfyNode):
             search_aliases=["occlusion", "hand mask", "microphone mask", "obstruction"],
             inputs=[
                 field(io.Image, "images", tooltip="The frames of the clip, in their full size."),
-                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                track_input(),
                 model_input("occlusion"),
             ],
             outputs=[

@@ -8,6 +8,7 @@ from ..comfyui_mytalk.motion.generate import MotionOptions
 from .checks import one_of
 from .host import field, io
 from .models import model_names, speech_encoder_names
+from .types import Track
 
 CATEGORY = "MyTalk"
 DEFAULTS = MotionOptions()
@@ -48,6 +49,16 @@ def fps_input() -> io.Input:
         "a wrong one makes the mouth run ahead of the speech or behind it. A connected video brings its own. "
         "Default: 25.",
     )
+
+
+def track_input() -> io.Input:
+    """The face in the frames beside it."""
+    return field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks.")
+
+
+def motion_input() -> io.Input:
+    """The same face, speaking."""
+    return field(Track, "motion", tooltip="The face with the new mouth, from the Landmark Diffusion Sampler.")
 
 
 def model_input(kind: str, name: str = "model") -> io.Input:

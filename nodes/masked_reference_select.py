@@ -14,11 +14,11 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import select_references
 from .checks import named, within_limits
 from .host import field, io, schema, to_host
-from .inputs import CATEGORY, keep_input, reference_choice, reference_inputs
+from .inputs import CATEGORY, keep_input, reference_choice, reference_inputs, track_input
 from .media import read_keep
 from .progress import Progress
 from .tracks import track_in
-from .types import References, Track
+from .types import References
 
 BATCH = 16  # masks looked at at a time
 
@@ -36,7 +36,7 @@ class MaskedReferenceSelect(io.ComfyNode):
             search_aliases=["reference frames", "mouth references"],
             inputs=[
                 field(io.Image, "images", tooltip="Frames of this person: usually the clip itself."),
-                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                track_input(),
                 *reference_inputs("mode", "count"),
                 keep_input(),
             ],

@@ -15,7 +15,7 @@ from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import bare_face, lay_back
 from .checks import counted
 from .host import field, io, schema, to_host
-from .inputs import CATEGORY, keep_input
+from .inputs import CATEGORY, keep_input, track_input
 from .media import read_keep, read_mask
 from .progress import Progress, halving
 from .tracks import check_frames, check_motion, scaled_to, track_in
@@ -45,7 +45,7 @@ class PasteBack(io.ComfyNode):
                     tooltip="From the Appearance VAE. Sharpeners, restorers and upscalers may come between.",
                 ),
                 field(io.Mask, "crop_mask", tooltip="From the Appearance VAE. 0 keeps the frame, 1 takes the crop."),
-                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                track_input(),
                 field(
                     io.Boolean,
                     "match_colour",

@@ -20,11 +20,11 @@ from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
 from .checks import named, within_limits
 from .files import output_folder
 from .host import field, io, schema
-from .inputs import CATEGORY, model_input
+from .inputs import CATEGORY, model_input, track_input
 from .models import missing_models, network
 from .progress import Progress
 from .tracks import track_in
-from .types import Track, Tuned
+from .types import Tuned
 
 logger = logging.getLogger(__name__)
 MEMORY = 2 * 2**30  # bytes that tuning the small model takes beside its weights, generously
@@ -44,7 +44,7 @@ class TuneActor(io.ComfyNode):
             search_aliases=["finetune", "fine-tune", "personalize", "train mouth"],
             inputs=[
                 field(io.Image, "images", tooltip="Frames of the actor: the clip itself, or a longer one."),
-                field(Track, "track", tooltip="The face in these images, from Extract Dense Landmarks."),
+                track_input(),
                 model_input("appearance"),
                 field(
                     io.Int,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import build_network, find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint, params_from
 from ..errors import InputError
 from .layers import Decoder, Encoder, FusionNet, Refinement, blur
 from .params import AppearanceParams
@@ -160,17 +160,13 @@ def within(picture: Tensor, references: Tensor, bound: float) -> Tensor:
 
 
 def model_config(params: AppearanceParams) -> dict[str, object]:
-    """What goes into a checkpoint's metadata; `params_from_config` reads it back."""
+    """What goes into a checkpoint's metadata."""
     return asdict(params)
-
-
-def params_from_config(config: dict[str, object]) -> AppearanceParams:
-    return AppearanceParams(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
 
 
 def load_appearance(name: str = "appearance_small", device: str | torch.device = "cpu") -> AppearanceModel:
     """Load shipped or own weights by name or path; raises InputError when they are missing or do not fit."""
     checkpoint = load_checkpoint(find_weights(name, "appearance"), "appearance")
-    model = build_network(checkpoint, lambda config: AppearanceModel(params_from_config(config)))
+    model = build_network(checkpoint, lambda config: AppearanceModel(params_from(AppearanceParams, config)))
     model.name, model.sha256 = checkpoint.path.stem, checkpoint.sha256
     return model.eval().to(device, memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from scipy.ndimage import binary_dilation, label
 from torch import Tensor, nn
 
-from ..checkpoints import build_network, find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint, params_from
 from ..landmarks.sets import AROUND, contour, landmark_sets
 from .mask import NECK, dilate, soft_hull
 
@@ -156,13 +156,9 @@ def occlusion_config(net: OcclusionNet) -> dict:
     return {"params": asdict(net.params)}
 
 
-def params_from_config(config: dict[str, object]) -> OcclusionParams:
-    return OcclusionParams(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
-
-
 def load_occlusion(name: str = "occlusion_small", device: str | torch.device = "cpu") -> OcclusionNet:
     """Trained weights, by name or path; raises InputError when the file is missing or does not fit."""
     checkpoint = load_checkpoint(find_weights(name, "occlusion"), "occlusion")
-    net = build_network(checkpoint, lambda config: OcclusionNet(params_from_config(config["params"])))
+    net = build_network(checkpoint, lambda config: OcclusionNet(params_from(OcclusionParams, config["params"])))
     net.sha256 = checkpoint.sha256
     return net.eval().to(device, memory_format=torch.channels_last)  # half the time on a CPU

@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from comfyui_mytalk.appearance.discriminator import PatchDiscriminator
 from comfyui_mytalk.appearance.layers import blur
-from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, held, model_config, params_from_config, within
-from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.appearance.model import AppearanceModel, Posterior, held, model_config, within
+from comfyui_mytalk.appearance.params import PRESETS, AppearanceParams
+from comfyui_mytalk.checkpoints import params_from
 from comfyui_mytalk.errors import InputError
 
 # Nothing limits what the network paints.
@@ -232,7 +233,7 @@ def test_wrong_number_of_references_is_named(small):
 
 def test_config_round_trip():
     for params in PRESETS.values():
-        assert params_from_config(model_config(params)) == params
+        assert params_from(AppearanceParams, model_config(params)) == params
 
 
 def test_kl_of_the_standard_normal_is_zero():

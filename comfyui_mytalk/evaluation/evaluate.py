@@ -22,9 +22,10 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..info import installed
 from ..landmarks.track import load_face_landmarker
+from ..models import Models, load_models
 from ..motion.identity import load_identity
+from ..options import SyncOptions
 from ..output import write_aside
-from ..sync import Models, SyncOptions, load_models
 from .arcface import load_arcface
 from .clips import Clip, find_clips
 from .methods import METHODS, ORIGINAL, SAID, Studio
@@ -40,10 +41,10 @@ from .syncnet import load_syncnet
 from .talks import PROTOCOLS, partners
 
 OPTIONS = (
-    *("seed", "steps", "strength", "style_strength", "references"),
-    *("speech_encoder", "identity", "motion", "appearance", "device", "dtype"),
+    *("seed", "steps", "strength", "style_strength", "references", "keep_occlusions"),
+    *("speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype"),
 )
-WEIGHTS = ("motion", "appearance", "identity")
+WEIGHTS = ("motion", "appearance", "identity", "occlusion")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(SyncOptions, name)
         flag = "--" + name.replace("_", "-")
         choices = ("retrieved", "fixed") if name == "references" else None
-        add(flag, type=type(default), choices=choices, default=default, help="as in sync (default %(default)s)")
+        how = {"type": type(default), "choices": choices}
+        if isinstance(default, bool):
+            how = {"action": argparse.BooleanOptionalAction}
+        add(flag, **how, default=default, help="as in sync (default %(default)s)")
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -178,13 +182,14 @@ def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult])
 def describe_settings(args: argparse.Namespace, methods: list[str], ours: bool) -> dict[str, Any]:
     """All that a clip's figures depend on beside the clip."""
     chosen = {name.replace("_", " "): getattr(args, name) for name in OPTIONS if name not in WEIGHTS}
+    used = [kind for kind in WEIGHTS if kind != "occlusion" or args.keep_occlusions] if ours else ["identity"]
     return {
         "methods": ", ".join([*([args.outputs.name] if args.outputs else []), *methods]),
         "protocols": ", ".join(args.protocols),
         "seconds of each clip": args.duration or "all",
         **({"videos of": str(args.outputs)} if args.outputs else {}),
         **(chosen if ours else {}),
-        **{f"weights {kind}": weights(kind, getattr(args, kind)) for kind in (WEIGHTS if ours else ("identity",))},
+        **{f"weights {kind}": weights(kind, getattr(args, kind)) for kind in used},
         "judge of lip sync": f"SyncNet {args.syncnet}" if args.syncnet else weights("sync_judge", args.sync_judge),
         **({"ArcFace": str(args.arcface)} if args.arcface else {}),
     }

@@ -14,17 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from ..appearance.bank import ReferenceBank
+from ..appearance.occlusion import Occlusion
 from ..appearance.params import AppearanceParams
 from ..appearance.references import BANK
 from ..appearance.render import Inputs
 from ..frames import TensorSource
 from ..geometry import geometry
 from ..landmarks.track import FaceTrack
+from ..models import Models
+from ..options import SyncOptions
 from ..pipeline import render_clip, select_references
 from ..speaking import Heard, speak_track
-from ..sync import Models, SyncOptions
+from ..sync import see_occlusions
 from .baselines import energy_mouth, static_mouth
-from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case
+from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, Talk
 
 logger = logging.getLogger(__name__)
 OURS, ORIGINAL = "mytalk", "original"
@@ -91,7 +94,11 @@ class WithoutNetwork(nn.Module):
 
 
 class Studio:
-    """Makes the video of any method for a case."""
+    """Makes the video of any method for a case.
+
+    What lies before the face stays as filmed whoever paints, and is taken out of all references. Where the source is
+    the right answer, what stays is right: kept for ours alone it would count as better painting.
+    """
 
     def __init__(self, models: Models, options: SyncOptions) -> None:
         self.models, self.options = models, options
@@ -102,6 +109,7 @@ class Studio:
             "regression": WithoutNetwork(warp=True, regression=True),
         }
         self._spoken: tuple[Case, FaceTrack] | None = None
+        self._seen: tuple[Talk, Occlusion | None] | None = None
 
     def make(self, case: Case, method: str) -> Rendered:
         """The case's source as `method` would have it speak."""
@@ -109,7 +117,13 @@ class Studio:
         if not painter:
             return Rendered(case.frames, geometry(case.talk.track).mask(AppearanceParams.size))
         fixed = self.options.references == "fixed" and painter == "network"
-        return paint(self.painters[painter], case, self.move(case, movement), fixed)
+        return paint(self.painters[painter], case, self.move(case, movement), self.see(case), fixed)
+
+    def see(self, case: Case) -> Occlusion | None:
+        """What lies before the face, as `sync` finds it; looked for once where two protocols show the same talk."""
+        if self._seen is None or self._seen[0] is not case.talk:
+            self._seen = case.talk, see_occlusions(self.models, case.source, case.talk.track)
+        return self._seen[1]
 
     def move(self, case: Case, movement: str) -> FaceTrack:
         """The landmarks of a method; those of our motion model are made once per case."""
@@ -137,34 +151,40 @@ class Studio:
         source = torch.arange(len(case.talk)).roll(-turn)
         track = case.talk.track[source].replace(times=case.talk.track.times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
-        reference = Heard(case.talk.track, case.talk.audio)
+        reference, before = Heard(case.talk.track, case.talk.audio), self.see(case)
         spoken = speak_track(self.models, track, case.audio, self.options, reference=reference)
-        return paint(self.models.appearance, shifted, spoken, self.options.references == "fixed")
+        before = None if before is None else before[source]
+        return paint(self.models.appearance, shifted, spoken, before, self.options.references == "fixed")
 
 
-def paint(model: nn.Module, case: Case, spoken: FaceTrack, fixed: bool = False) -> Rendered:
-    """Paint the mouths of `spoken` onto the case's frames.
+def paint(
+    model: nn.Module, case: Case, spoken: FaceTrack, before: Occlusion | None = None, fixed: bool = False
+) -> Rendered:
+    """Paint the mouths of `spoken` onto the case's frames, behind what lies `before` the face in them.
 
     Where the source is the right answer, each half of a clip takes its references from the other half: in use no frame
-    is given its own picture to copy.
+    is given its own picture to copy. That holds for what fills covered chins too.
     """
     place = geometry(case.talk.track, spoken)
     frames, masks = [], []
     for part, allowed in folds(case.talk.track, case.held_out):
-        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0)
-        source = TensorSource(case.frames[part], case.talk.fps)
-        for made, _, mask in render_clip(model, source, spoken[part], place[part], bank, CHUNK):
+        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0, before)
+        source, covered = TensorSource(case.frames[part], case.talk.fps), None if before is None else before[part]
+        clip = (model, source, spoken[part], place[part], bank, CHUNK)
+        for made, _, mask in render_clip(*clip, occlusion=covered):
             frames.append(made)
             masks.append(mask)
     return Rendered(torch.cat(frames), torch.cat(masks))
 
 
-def reference_bank(case: Case, part: slice, allowed: FaceTrack, fixed: int) -> ReferenceBank:
+def reference_bank(
+    case: Case, part: slice, allowed: FaceTrack, fixed: int, before: Occlusion | None = None
+) -> ReferenceBank:
     """References of one part of a case: `fixed` of them, or a bank to retrieve from. All methods share it."""
     key = (part.start, part.stop, fixed)
     if key not in case.banks:
         place = geometry(case.talk.track)
-        case.banks[key] = select_references(case.source, allowed, place, fixed or BANK, bool(fixed))
+        case.banks[key] = select_references(case.source, allowed, place, fixed or BANK, bool(fixed), occlusion=before)
     return case.banks[key]
 
 

@@ -30,7 +30,8 @@ TRAIN_COMMAND = {
     "tuned": "python -m comfyui_mytalk tune VIDEO -o FILE",
 }
 _folders: list[Path] = [SHIPPED]
-Network, Params = TypeVar("Network", bound=nn.Module), TypeVar("Params")
+Network = TypeVar("Network", bound=nn.Module)
+Params = TypeVar("Params")
 
 
 @dataclass(frozen=True)

@@ -39,5 +39,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_properties(device).major >= 8
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we run on
+    # Newer than the oldest torch we run on.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(map(capabilities.get, ("amx_bf16", "avx512_bf16")))

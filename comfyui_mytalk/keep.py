@@ -70,9 +70,10 @@ def _chances(
 
 def _threes(maps: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Each with its two neighbours; the first and the last are their own."""
-    before = here = next(maps, None)
+    here = next(maps, None)
     if here is None:
         return
+    before = here
     for after in maps:
         yield before, here, after
         before, here = here, after

@@ -67,9 +67,9 @@ def sync_video(
             models.appearance = tuned_copy(models.appearance, tuning).to(dtype)
     before = None if before is None else before[source.index]
     with watch.stage("picture"), open_output(given, options.crf) as writer:
-        place, stays = geometry(track, spoken), given.keep and given.keep.chunks(CHUNK, source.index)
-        clip = (models.appearance, source, spoken, place, bank, CHUNK, told("picture"), stays, before)
-        for frames, times, _ in render_clip(*clip):
+        stays = None if given.keep is None else given.keep.chunks(CHUNK, source.index)
+        clip = (models.appearance, source, spoken, geometry(track, spoken), bank)
+        for frames, times, _ in render_clip(*clip, CHUNK, told("picture"), stays, before):
             writer.write(frames, times)
     covered = None if before is None else before.rows >= 0
     return report(video, speech, given, options, spoken, style, bank.frames, watch.seconds, covered)
@@ -120,7 +120,9 @@ def see_occlusions(
     models: Models, source: FrameSource, track: FaceTrack, progress: Progress = None
 ) -> Occlusion | None:
     """What lies before the face in a clip; None when it is to be painted over."""
-    return models.occlusion and find_occlusion(models.occlusion, source, track, CHUNK, progress)
+    if models.occlusion is None:
+        return None
+    return find_occlusion(models.occlusion, source, track, CHUNK, progress)
 
 
 def show_references(

@@ -83,7 +83,8 @@ class Occlusion:
     @classmethod
     def of(cls, found: Iterable[tuple[int, Tensor]], length: int) -> Occlusion:
         """Of a clip of this `length`: numbers of frames, and what stays `(s, s)` 0..1 in them; may be none."""
-        rows, maps = torch.full((length,), -1), []
+        rows = torch.full((length,), -1)
+        maps: list[Tensor] = []
         for frame, stays in found:
             if stays.any():
                 rows[frame] = len(maps)

@@ -24,6 +24,8 @@ MIN_TILE = 160  # frame pixels: smaller tiles would only magnify blur
 class FaceDetector(nn.Module):
     """Finds all faces that fill more than about 15 % of a window's side."""
 
+    anchors: Tensor
+
     def __init__(self, graph: Graph):
         super().__init__()
         self.graph = graph
@@ -104,7 +106,7 @@ def region_boxes(regions: Tensor) -> Tensor:
 
 def tiles(height: int, width: int) -> Tensor:
     """Overlapping square windows `(w, 4)` over a frame, one half and one quarter of its short side."""
-    windows = []
+    windows: list[list[float]] = []
     for side in (min(height, width), min(height, width) / 2, min(height, width) / 4):
         if side < MIN_TILE and windows:
             break

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from .tracker import Face, FaceLandmarker, Tracker, load_face_landmarker
 
 __all__ = ["FaceTrack", "load_face_landmarker", "parse_choice", "track_faces"]
 
-Choice = str | int | tuple[float, float]  # "largest", an index (see `track_faces`), or the place of the face
+Choice = Literal["largest"] | int | tuple[float, float]  # an index (see `track_faces`), or the place of the face
 MAX_GAP = 0.3  # seconds: longer gaps are not guessed
 MIN_SHARE = 0.05  # of the frames of the most frequent face: a face seen more rarely is a false alarm
 JUMP = 0.35  # face widths from one frame to the next: more is a cut

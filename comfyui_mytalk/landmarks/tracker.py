@@ -77,7 +77,6 @@ def run_once(detector: FaceDetector, mesh: FaceMesh) -> None:
     mesh(blank, torch.tensor([0]), torch.tensor([[64.0, 64.0, 128.0, 0.0]]))
 
 
-
 @dataclass
 class Face:
     """One face through time. `regions` and `points` are by frame number; a missing frame is one without it."""

@@ -159,12 +159,13 @@ def window_denoiser(
 
 def mixed_style(model: MotionModel, speech: Tensor, style: StyleMemory | None, options: MotionOptions) -> Tensor:
     """What `style` says of encoded speech in windows `(w, t, e)`, as strong as `options` want it: `(w, t, dim)`."""
-    if model.style is None or style is None or options.style_strength == 0:
+    attention = model.style
+    if attention is None or style is None or options.style_strength == 0:
         return speech.new_zeros(*speech.shape[:2], model.params.dim)
     memory = [x.to(speech.device) for x in style]
 
     def mix(windows: Tensor) -> Tensor:
-        return model.style(windows, StyleMemory(*(x.expand(len(windows), *x.shape[1:]) for x in memory)))
+        return attention(windows, StyleMemory(*(x.expand(len(windows), *x.shape[1:]) for x in memory)))
 
     return options.style_strength * in_batches(mix, options.window_batch, speech)
 

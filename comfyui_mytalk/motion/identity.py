@@ -27,6 +27,9 @@ TOKENS = 8
 class IdentityExtractor(nn.Module):
     """Pose-free landmarks `(..., 478, 2 or 3)`, centimetres -> unit vectors `(..., d)`."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, params: IdentityParams) -> None:
         super().__init__()
         self.params, self.sha256 = params, ""
@@ -48,6 +51,9 @@ class KeyLandmarks(nn.Module):
 
     For the other condition types of Table 5, in training; scaled as the extractor scales what it reads.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, extractor: IdentityExtractor) -> None:
         super().__init__()

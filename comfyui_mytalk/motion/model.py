@@ -59,6 +59,12 @@ class MotionModel(nn.Module):
     `encode` and `decode` map canonical centimetres to the channels in which noise is added and back.
     """
 
+    lower_mean: Tensor
+    to_channels: Tensor
+    from_channels: Tensor
+    upper_mean: Tensor
+    upper_map: Tensor
+
     def __init__(self, params: MotionParams, needs: Needs | None = None) -> None:
         super().__init__()
         self.params, self.needs = params, needs or Needs()

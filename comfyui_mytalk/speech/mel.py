@@ -39,6 +39,9 @@ class MelParams:
 class MelPower(nn.Module):
     """Mel power `(b, m, bands)` of speech `(b, n)`; frame k is centred on sample 160 k + 200, m = (n - 240) // 160."""
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(self, bands: int) -> None:
         super().__init__()
         filters = AF.melscale_fbanks(FFT // 2 + 1, 60.0, 7600.0, bands, RATE, norm="slaney")

@@ -48,6 +48,9 @@ class WhisperEncoder(nn.Module):
     Only what is heard is encoded: Whisper's padding to a fixed length would multiply the work for short windows.
     """
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(self, params: WhisperParams | None = None) -> None:
         super().__init__()
         p = self.config = params or WhisperParams()

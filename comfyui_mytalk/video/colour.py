@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 # Code points of ITU-T H.273, as in the stream.
@@ -36,7 +36,7 @@ class ColourTags:
     transfer: int = BT709
 
     @classmethod
-    def of(cls, context: CodecContext) -> ColourTags:
+    def of(cls, context: VideoCodecContext) -> ColourTags:
         """Those of a stream that is HDR or of a wide gamut; all others are BT.709, as good as."""
         primaries, transfer = int(context.color_primaries), int(context.color_trc)
         if primaries not in WIDE and transfer not in HDR:

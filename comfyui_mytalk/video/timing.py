@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from ..errors import InputError
 from .index import STILL_RATE, TIMING_SLACK
 from .reader import VideoReader, in_chunks
 
+Rate = Fraction | float  # frames per second
 MODES = ("auto", "trim", "loop", "pingpong", "hold", "pad")
 SAME = 1e-6  # of a frame: speech that ends so little after a frame began needs no other
 LAST_INTERVALS = 3  # that tell how long a last frame is shown
@@ -38,12 +40,12 @@ class Timeline:
     end: float
 
 
-def fit_frames(frames: int, fps: float, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Tensor:
+def fit_frames(frames: int, fps: Rate, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Tensor:
     """Source frame `(f,)` int64 shown at each output frame: the `index` of `fit_timeline`, whose arguments it takes."""
     return fit_timeline(frames, fps, seconds, mode, times).index
 
 
-def fit_timeline(frames: int, fps: float, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Timeline:
+def fit_timeline(frames: int, fps: Rate, seconds: float, mode: str = "auto", times: Tensor | None = None) -> Timeline:
     """What is shown, of a video of `frames` at `times (m,)` seconds from 0, or `fps` without, to speech of `seconds`.
 
     Raises InputError for an unknown mode, or when nothing is left.
@@ -70,8 +72,9 @@ def fit_timeline(frames: int, fps: float, seconds: float, mode: str = "auto", ti
 def _exact(frames: int, fps: float, times: Tensor | None) -> Tensor:
     """`times (m,)`, which containers round, as `fps` has them exactly where the rate is constant."""
     even = torch.arange(frames, dtype=torch.float64) / fps
-    varies = times is not None and len(times) and float((times - even).abs().max()) > 2 * TIMING_SLACK
-    return times if varies else even
+    if times is not None and len(times) and float((times - even).abs().max()) > 2 * TIMING_SLACK:
+        return times
+    return even
 
 
 def _ordered(mode: str, frames: int, count: int) -> Tensor:
@@ -85,7 +88,7 @@ def _ordered(mode: str, frames: int, count: int) -> Tensor:
     return index.clamp(max=frames - 1)
 
 
-def last_shown(times: Tensor, fps: float = STILL_RATE) -> float:
+def last_shown(times: Tensor, fps: Rate = STILL_RATE) -> float:
     """Seconds that the last of the frames at `times (f,)` is shown, which no time tells; `1 / fps` for a single one.
 
     As long as those just before it: the median, for one of them may be late, but of no more than three, for the rate
@@ -96,7 +99,7 @@ def last_shown(times: Tensor, fps: float = STILL_RATE) -> float:
     return times[-LAST_INTERVALS - 1 :].diff().median().item()
 
 
-def fit_times(index: Tensor, times: Tensor, fps: float) -> Tensor:
+def fit_times(index: Tensor, times: Tensor, fps: Rate) -> Tensor:
     """Seconds `(f,)` at which the frames of `index` are shown, from the source's own `times (m,)`.
 
     Neighbours keep their real distance, in both directions; jumps and held frames take `1 / fps`.

@@ -108,7 +108,7 @@ class VideoWriter:
 
     def _write_sound(self, until: float, end: bool = False) -> None:
         """Sound goes in whole blocks between the pictures it belongs to; what is left at the `end` is the last."""
-        if self._sound is None:
+        if self._sound is None or self.audio is None:
             return
         stop = min(round(until * self.audio.sample_rate), self.audio.waveform.shape[1])
         stop -= 0 if end else (stop - self._heard) % AUDIO_BLOCK

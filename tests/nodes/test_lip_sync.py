@@ -22,7 +22,7 @@ def inputs(clip) -> dict[str, Any]:
 
 
 def test_mouth_rests_in_pauses_as_on_the_command_line(host, inputs) -> None:
-    gate = host.module("comfyui_mytalk.sync").SyncOptions().silence_gate
+    gate = host.module("comfyui_mytalk.options").SyncOptions().silence_gate
     schema = host.nodes["MyTalkLipSync"].GET_SCHEMA()
     assert next(i.default for i in schema.inputs if i.id == "silence_gate") == gate == 1
     frames = {gate: host.run("MyTalkLipSync", **inputs, silence_gate=gate)[0] for gate in (0.0, 1.0)}

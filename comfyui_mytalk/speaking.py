@@ -61,7 +61,7 @@ def speak_in_style(
     with torch.inference_mode():
         features = models.speech(speech)
     tokens = identity_tokens(models.identity, track if style is None else style)
-    shown = unheard_reference(models.motion, options.style_strength)
+    shown = unheard_reference(models.motion, track, options.style_strength)
     if shown is UNHEARD and reference is not None:
         with torch.inference_mode():
             heard = models.speech(speech_16k(reference.audio))

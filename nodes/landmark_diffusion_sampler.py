@@ -127,7 +127,7 @@ def sample_motion(
     with named("model"):
         generator = network("motion", model, load_motion)
         check_needs(generator, speech, identity)
-        reference = unheard_reference(generator, options.style_strength)
+        reference = unheard_reference(generator, track, options.style_strength)
         if reference is UNHEARD and heard is not None:
             check_needs(generator, heard, identity)
             reference = remember(generator, track if style is None else style, heard.values, identity.tokens)

@@ -59,12 +59,18 @@ class StyleReference(NamedTuple):
 UNHEARD = StyleReference(None, "no sound came with the clip")
 UNWANTED = StyleReference(None, "style_strength is 0")
 UNKNOWN = StyleReference(None, "the motion weights take none")
+SEVERAL = StyleReference(None, "several people are to speak")
 
 
-def unheard_reference(model: MotionModel, strength: float) -> StyleReference:
-    """None, before any clip is heard: `UNHEARD` where its sound may make one, another where it is not even asked."""
+def unheard_reference(model: MotionModel, track: FaceTrack, strength: float) -> StyleReference:
+    """None, before any clip is heard: `UNHEARD` where its sound may make one, another where it is not even asked.
+
+    `track` is who is to speak; `strength` is that of `MotionOptions`.
+    """
     if not strength:
         return UNWANTED
+    if track.people is not None:
+        return SEVERAL
     return UNKNOWN if model.style is None else UNHEARD
 
 

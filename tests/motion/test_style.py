@@ -21,6 +21,7 @@ from comfyui_mytalk.motion.identity import IdentityExtractor
 from comfyui_mytalk.motion.model import MotionModel
 from comfyui_mytalk.motion.params import FPS, IdentityParams, MotionParams
 from comfyui_mytalk.motion.reference import (
+    SEVERAL,
     UNHEARD,
     UNKNOWN,
     UNWANTED,
@@ -168,8 +169,11 @@ def test_who_cannot_be_told_gives_no_reference(model) -> None:
 
 
 def test_a_clip_is_listened_to_only_where_that_is_of_use(model) -> None:
-    assert unheard_reference(model, 1.0) is UNHEARD and unheard_reference(model, 0.0) is UNWANTED
-    assert unheard_reference(MotionModel(replace(PARAMS, style_heads=0)), 1.0) is UNKNOWN
+    points, times = talking_points(80)
+    track = FaceTrack(points, torch.ones(80) > 0, times, (256, 256))
+    assert unheard_reference(model, track, 1.0) is UNHEARD and unheard_reference(model, track, 0.0) is UNWANTED
+    assert unheard_reference(MotionModel(replace(PARAMS, style_heads=0)), track, 1.0) is UNKNOWN
+    assert unheard_reference(model, track.replace(people=torch.arange(80) // 40), 1.0) is SEVERAL
 
 
 def take(name: str, frames: int, identity: str = "a") -> Take:

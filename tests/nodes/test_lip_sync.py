@@ -104,7 +104,7 @@ def asked(host, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     module, reference = host.module("nodes.landmark_diffusion_sampler"), host.module("comfyui_mytalk.motion.reference")
     asked: list[tuple[Any, ...]] = []
     unheard = (reference.UNWANTED, reference.UNHEARD)
-    monkeypatch.setattr(module, "unheard_reference", lambda _, strength: unheard[strength > 0])
+    monkeypatch.setattr(module, "unheard_reference", lambda model, track, strength: unheard[strength > 0])
     doubted = reference.StyleReference(None, "the lips say something else")
     monkeypatch.setattr(module, "remember", lambda *given: asked.append(given) or doubted)
     return asked

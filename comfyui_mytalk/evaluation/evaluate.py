@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints import find_weights, load_checkpoint
+from ..commands.arguments import shard
 from ..devices import pick_device
 from ..errors import InputError
 from ..info import installed
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--outputs", type=Path, metavar="DIR", help="score another tool's videos of these clips: DIR/PROTOCOL/NAME.mp4")
     add(
         "--shard",
-        type=read_shard,
+        type=shard,
         metavar="I/N",
         help="score only the I-th of N shares of the clips, into the same -o; then run without it to write the report",
     )
@@ -76,17 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(default, bool):
             how = {"action": argparse.BooleanOptionalAction}
         add(flag, **how, default=default, help="as in sync (default %(default)s)")
-
-
-def read_shard(text: str) -> tuple[int, int]:
-    """`2/4` -> (1, 4)."""
-    try:
-        number, count = map(int, text.split("/"))
-    except ValueError:
-        number, count = 0, 0
-    if not 1 <= number <= count:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected I/N such as 1/4")
-    return number - 1, count
 
 
 def main(args: argparse.Namespace) -> str:

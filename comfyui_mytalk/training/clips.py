@@ -6,9 +6,14 @@ f frames   n speech samples at 16 kHz
 from __future__ import annotations
 
 import io
+import json
+import logging
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +26,8 @@ from ..landmarks.align import apply_transform, invert
 from ..landmarks.canonical import Pose, fit_pose, to_canonical
 
 FORMAT = "mytalk-prepared"
+OFFSET_FPS = 25  # of `offset_frames`
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -107,3 +114,48 @@ def read_clips(folder: str | Path, split: str | None = None) -> list[PreparedCli
             f"no prepared {wanted} in {folder}; run `python -m comfyui_mytalk prepare VIDEOS -o {folder}` first"
         )
     return clips
+
+
+def read_offsets(path: str | Path) -> dict[str, float]:
+    """Seconds by which each clip's speech is late, by clip name, from a JSON such as `scripts/align_clips.py` writes.
+
+    Rows of `scripts/estimate_offsets.py`, whose `offset_frames` say by how many frames the picture is late, are read
+    too; those without a number, of clips too short to say, are passed over. Raises InputError when the file cannot be
+    read, or holds no clip or anything else.
+    """
+    try:
+        rows = {name: _seconds_late(row) for name, row in json.loads(Path(path).read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"cannot read the offsets {path} ({error!r}): expected JSON such as {{clip: seconds}}, made by "
+            f"`python -m scripts.align_clips FOLDER -o {path}`"
+        ) from error
+    offsets = {name: seconds for name, seconds in rows.items() if seconds is not None}
+    if not offsets:
+        raise InputError(f"the offsets {path} hold no clip: expected JSON such as {{clip: seconds}}")
+    return offsets
+
+
+def _seconds_late(row: Any) -> float | None:
+    """Seconds by which speech is late, from a row of an offsets file; raises ValueError when it says no such thing."""
+    frames = isinstance(row, dict)
+    value = row["offset_frames"] if frames else row
+    if frames and value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{row!r} is no number")
+    return -value / OFFSET_FPS if frames else float(value)
+
+
+def check_offsets(offsets: dict[str, float] | None, clips: Iterable[PreparedClip]) -> None:
+    """Warn how many of `clips` have none of `offsets`, if any was given; raises InputError when all are without."""
+    names = [clip.path.stem for clip in clips]
+    if not offsets or all(name in offsets for name in names):
+        return
+    known = sum(name in offsets for name in names)
+    if not known:
+        raise InputError(
+            f"none of the {len(names)} clips has an offset: expected names such as {names[0]}, "
+            f"got {next(iter(offsets))}; make the offsets of this folder with `python -m scripts.align_clips`"
+        )
+    logger.warning("%d of %d clips have an offset, the others are taken as they say of themselves", known, len(names))

@@ -19,6 +19,7 @@ from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..appearance.references import choose_references
 from ..appearance.render import References, finish_mouth
+from ..errors import InputError
 from ..evaluation.pictures import psnr, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample, nearest
 from .clips import PreparedClip
@@ -44,12 +45,32 @@ def validation_samples(
     return samples
 
 
+def check_validation(clips: list[PreparedClip], p: AppearanceParams, per_clip: int = 2) -> None:
+    """Raise InputError when `validate` could use none of the clips, before hours of training; no clips, no validation.
+
+    Landmarks and the metadata say that: no picture is read.
+    """
+    large = [clip for clip in clips if clip.face_px >= MIN_FACE]
+    if clips and not any(long_enough(clip, p.references, per_clip) for clip in large):
+        raise InputError(
+            f"no usable validation clip: of {len(clips)}, {len(clips) - len(large)} show a face smaller than "
+            f"{MIN_FACE:.0f} px or of unknown size, and {len(large)} have fewer than {MIN_FRAMES} frames or hardly any "
+            "with a face in one of their halves; prepare longer clips, or larger faces, of people for validation"
+        )
+
+
+def long_enough(clip: PreparedClip, references: int, count: int) -> bool:
+    """Whether both halves of a clip show the face often enough for so many references and targets."""
+    first = int(clip.found[: len(clip) // 2].sum())
+    return len(clip) >= MIN_FRAMES and first >= references and int(clip.found.sum()) - first >= count
+
+
 def targets(clip: PreparedClip, references: int, count: int) -> tuple[ClipView, np.ndarray, list[int]] | None:
     """The clip, the frames of its first half, and `count` frames of the second; None for a clip too short."""
+    if not long_enough(clip, references, count):
+        return None
     view, middle = ClipView(clip), len(clip) // 2
     first, second = view.frames[view.frames < middle], view.frames[view.frames >= middle]
-    if len(clip) < MIN_FRAMES or len(first) < references or len(second) < count:
-        return None
     return view, first, second[np.linspace(0, len(second) - 1, count + 2).astype(int)[1:-1]].tolist()
 
 

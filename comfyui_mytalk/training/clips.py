@@ -5,10 +5,12 @@ f frames   n speech samples at 16 kHz
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
@@ -27,23 +29,24 @@ from ..landmarks.canonical import Pose, fit_pose, to_canonical
 
 FORMAT = "mytalk-prepared"
 OFFSET_FPS = 25  # of `offset_frames`
+MIN_FOUND = 0.8  # share of the frames with a face, where speech and mouth are learnt together
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class PreparedClip:
-    """One clip on disk. Landmarks are read at once, speech and crops when asked for."""
+    """One clip on disk. What is small is read at once; landmarks, speech and crops when asked for."""
 
     path: Path
     metadata: dict[str, str]
-    points: Tensor = field(repr=False)  # (f, 478, 3) pixels of the source frame
+    samples: int  # of speech at 16 kHz
     found: Tensor = field(repr=False)  # (f,) bool
     times: Tensor = field(repr=False)  # (f,) seconds
     transform: Tensor = field(repr=False)  # (f, 2, 3) crop pixels -> frame pixels
     offsets: Tensor = field(repr=False)  # (f + 1,) bytes
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.found)
 
     @property
     def identity(self) -> str:
@@ -60,6 +63,12 @@ class PreparedClip:
     @property
     def face_px(self) -> float:
         return float(self.metadata.get("face_px") or 0)
+
+    @property
+    def points(self) -> Tensor:
+        """Landmarks in pixels of the source frame `(f, 478, 3)`, read anew each time: memory holds few whole sets."""
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor("points").clone()
 
     @cached_property
     def pose(self) -> Pose:
@@ -93,27 +102,72 @@ class PreparedClip:
 
 
 def read_clip(path: Path) -> PreparedClip:
-    """Open one prepared clip; raises InputError when the file is not one."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise InputError(
-                f"{path} is not a prepared clip; run `python -m comfyui_mytalk prepare` on the videos first"
+    """Open one prepared clip; raises InputError, which names the file, when it is damaged or not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{path} is not a prepared clip; run `python -m comfyui_mytalk prepare` on the videos first"
+                )
+            samples, names = (
+                file.get_slice("speech").get_shape()[0],
+                ("found", "times", "crop_transform", "crop_offsets"),
             )
-        names = ("points", "found", "times", "crop_transform", "crop_offsets")
-        return PreparedClip(path, metadata, *(file.get_tensor(name) for name in names))
+            # copies: a tensor of the file keeps all of it mapped, and a process may map some 65,000 files
+            return PreparedClip(path, metadata, samples, *(file.get_tensor(name).clone() for name in names))
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"cannot read the prepared clip {path} ({error}): delete it and run `python -m comfyui_mytalk prepare` "
+            "once more"
+        ) from error
 
 
 def read_clips(folder: str | Path, split: str | None = None) -> list[PreparedClip]:
     """All prepared clips of `folder` (of one split), in name order; raises InputError when there are none."""
-    paths = sorted(Path(folder).glob("*.safetensors"))
-    clips = [clip for clip in map(read_clip, paths) if split in (None, clip.metadata.get("split"))]
-    if not clips:
-        wanted = f"{split} clips" if split else "clips"
+    every = [read_clip(path) for path in sorted(Path(folder).glob("*.safetensors"))]
+    clips = [clip for clip in every if split in (None, clip.metadata.get("split"))]
+    if clips:
+        return clips
+    if not every:
         raise InputError(
-            f"no prepared {wanted} in {folder}; run `python -m comfyui_mytalk prepare VIDEOS -o {folder}` first"
+            f"no prepared clips in {folder}; run `python -m comfyui_mytalk prepare VIDEOS -o {folder}` first"
         )
-    return clips
+    there = " and ".join(f"{n} {name}" for name, n in Counter(clip.metadata.get("split") for clip in every).items())
+    people = len({clip.identity for clip in every})
+    raise InputError(
+        f"no {split} clips in {folder}, where {there} clips of {people} {'people' if people > 1 else 'person'} are: "
+        "whole people are kept for validation, so at least two are needed; prepare videos of somebody else into "
+        f"{folder} too, or give the splits in an index (docs/training.md)"
+    )
+
+
+def spoken_clips(clips: list[PreparedClip]) -> list[PreparedClip]:
+    """Those with speech and a face in most of their frames; one line says how many are left out, and why."""
+    silent = [clip for clip in clips if not clip.samples]
+    faceless = [clip for clip in clips if clip.samples and clip.found.float().mean() < MIN_FOUND]
+    reasons = {
+        "without sound": len(silent),
+        f"with a face in less than {MIN_FOUND:.0%} of their frames": len(faceless),
+    }
+    say_left_out(len(clips), reasons)
+    return [clip for clip in clips if clip.samples and clip.found.float().mean() >= MIN_FOUND]
+
+
+def say_left_out(count: int, reasons: dict[str, int]) -> None:
+    """Warn how many of `count` clips are not used, and why; nothing when all are."""
+    reasons = {reason: number for reason, number in reasons.items() if number}
+    if reasons:
+        parts = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+        logger.warning("left out %d of %d clips: %s", sum(reasons.values()), count, parts)
+
+
+def content_key(*parts: Tensor | str | float) -> str:
+    """A name for what `parts` hold, for files made from them: clips of one name may differ."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.contiguous().numpy().tobytes() if isinstance(part, Tensor) else f"|{part}|".encode())
+    return digest.hexdigest()[:32]
 
 
 def read_offsets(path: str | Path) -> dict[str, float]:

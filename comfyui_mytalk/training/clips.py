@@ -85,6 +85,11 @@ class PreparedClip:
         with safe_open(self.path, framework="pt") as file:
             return file.get_tensor("speech").float() / 32768
 
+    def forget(self) -> None:
+        """Let go of what was computed from the landmarks: of hundreds of hours it fills the memory."""
+        for name in ("pose", "canonical"):
+            self.__dict__.pop(name, None)
+
     def crop_points(self, frames: slice | list[int]) -> Tensor:
         """Landmarks in crop pixels `(len(frames), 478, 2)`."""
         return apply_transform(invert(self.transform[frames]), self.points[frames][..., :2])

@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..errors import InputError
 from ..landmarks.sets import landmark_set, mirror_canonical
 from ..motion.generate import resample
 from ..motion.identity import resting_frames
 from ..motion.params import FPS
 from ..output import write_aside
-from .clips import PreparedClip
+from .clips import MIN_FOUND, PreparedClip, content_key, say_left_out, spoken_clips
 
 logger = logging.getLogger(__name__)
 RATE = 16_000
@@ -77,11 +78,11 @@ def speech_of(clip: PreparedClip, version: Version, frames: int) -> Tensor:
     return torch.nn.functional.pad(speech, (0, max(0, wanted - len(speech))))[:wanted]
 
 
-def cached_features(path: Path, encode: Encode, speech: Tensor) -> Tensor:
-    """Features of `speech` in half precision, from the file `path` when it exists."""
+def cached_features(path: Path, encode: Encode, speech: Callable[[], Tensor]) -> Tensor:
+    """Features of what `speech` gives in half precision, from the file `path` when it exists."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        features = encode(speech).half().contiguous()
+        features = encode(speech()).half().contiguous()
         with write_aside(path) as part:
             save_file({"features": features}, part)
     return load_file(path)["features"]
@@ -95,29 +96,45 @@ def load_takes(
     offsets: dict[str, float] | None = None,
     shortest: int = 25,
 ) -> list[Take]:
-    """Every version of every clip with a face in most of its frames and at least `shortest` motion frames.
+    """Every version of every clip with sound, a face in most of its frames and at least `shortest` motion frames.
 
     `offsets` gives, by clip name, the seconds by which speech comes late; it overrides the clip's own `av_offset_ms`.
+    Says how many clips are left out, and raises InputError when all are.
     """
-    takes = []
-    for clip in tqdm(clips, desc="features", mininterval=5):
-        times, offset = clip.times - clip.times[0], -float(clip.metadata.get("av_offset_ms") or 0) / 1000
-        offset = (offsets or {}).get(clip.path.stem, offset)
-        if clip.found.float().mean() < 0.8:
+    takes, short = [], 0
+    for clip in tqdm(spoken_clips(clips), desc="features", mininterval=5):
+        if _frames_of(clip, CLEAN) < shortest:
+            short += 1
             continue
-        for version in versions:
-            frames = int(times[-1].item() * FPS / version.speed + 1e-6) + 1
-            if frames < shortest:
-                continue
-            grid = torch.arange(frames, dtype=torch.float64) * version.speed / FPS
-            landmarks = resample(clip.canonical[clip.found][..., :2], times[clip.found], grid)
-            path = cache / f"{clip.path.stem}_{version.name}.safetensors"
-            features = cached_features(path, encode, speech_of(clip, version, frames))[: 2 * frames]
-            features = features.roll(-round(offset * SPEECH_FPS / version.speed), 0)
-            rest = resting_frames(landmarks, torch.ones(frames, dtype=torch.bool))
-            takes.append(Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features, rest))
+        late = (offsets or {}).get(clip.path.stem, -float(clip.metadata.get("av_offset_ms") or 0) / 1000)
+        heard = [version for version in versions if _frames_of(clip, version) >= shortest]
+        takes += [_take_of(clip, version, encode, cache, late) for version in heard]
+        clip.forget()
+    say_left_out(len(clips), {f"shorter than {shortest / FPS:g} s": short})
+    if not takes:
+        raise InputError(
+            f"none of the {len(clips)} clips can be used: each needs sound, a face in at least {MIN_FOUND:.0%} of its "
+            f"frames and {shortest / FPS:g} s; prepare other videos (thinned clips have no sound)"
+        )
     logger.info("%d takes of %d clips, %.1f minutes", len(takes), len(clips), sum(map(len, takes)) / FPS / 60)
     return takes
+
+
+def _frames_of(clip: PreparedClip, version: Version) -> int:
+    """Motion frames of one version of a clip."""
+    return int((clip.times[-1] - clip.times[0]).item() * FPS / version.speed + 1e-6) + 1
+
+
+def _take_of(clip: PreparedClip, version: Version, encode: Encode, cache: Path, late: float) -> Take:
+    """One version of a clip whose speech is `late` seconds late."""
+    frames, times = _frames_of(clip, version), clip.times - clip.times[0]
+    grid = torch.arange(frames, dtype=torch.float64) * version.speed / FPS
+    landmarks = resample(clip.canonical[clip.found][..., :2], times[clip.found], grid)
+    key = content_key(clip.speech, version.name, frames, clip.path.name if version.noise else "")
+    features = cached_features(cache / f"{key}.safetensors", encode, lambda: speech_of(clip, version, frames))
+    features = features[: 2 * frames].roll(-round(late * SPEECH_FPS / version.speed), 0)
+    rest = resting_frames(landmarks, torch.ones(frames, dtype=torch.bool))
+    return Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features, rest)
 
 
 @dataclass(frozen=True)

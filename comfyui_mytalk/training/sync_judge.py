@@ -10,7 +10,6 @@ train on it.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 from argparse import ArgumentParser, Namespace
@@ -27,6 +26,7 @@ from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips
+from .clips import read_offsets as seconds_by_clip
 from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
 from .processes import is_first, on_all_processes, own_seed, own_share
 from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
@@ -123,15 +123,9 @@ def validate(judge: SyncJudge, clips: list[SyncClip]) -> dict[str, float]:
     return figures
 
 
-def read_offsets(path: str | Path | None) -> dict[str, int]:
-    """Frames by which each clip's picture is late, by clip name; raises InputError when the file is no such list."""
-    if path is None:
-        return {}
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {name: round(row["offset_frames"] if isinstance(row, dict) else row) for name, row in rows.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"cannot read offsets {path}: expected JSON such as {{clip: frames}} ({error!r})") from error
+def read_offsets(path: str | Path | None) -> dict[str, float]:
+    """Seconds by which each clip's speech is late, by clip name, as for every trainer; raises InputError as they do."""
+    return {} if path is None else seconds_by_clip(path)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -146,7 +140,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--rate", type=float, default=2e-3, help="peak learning rate (default %(default)s)")
     add(
         "--offsets",
-        help="JSON {clip: frames by which its picture is late}: moved before training (default: late clips left out)",
+        help="JSON {clip: seconds by which its speech is late}: moved before training (default: late clips left out)",
     )
     add("--cache", type=Path, help="folder where mouth pictures are kept for the next run (default: not kept)")
     add("--validate-every", type=int, default=250, help="steps from one validation to the next (default %(default)s)")

@@ -5,6 +5,7 @@ b sequences   t frames at 25 fps   s picture side   n speech samples at 16 kHz
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..evaluation.sync_judge import CACHED, MARGIN, MELS, PER_FRAME, PICTURE, mouth_pictures
-from ..evaluation.sync_score import SAMPLES, frames_at_25
+from ..evaluation.sync_score import FPS, SAMPLES, SPEECH_RATE, frames_at_25
 from ..output import write_aside
 from ..speech.mel import MelPower
 from .augment_speech import augment, stretch
-from .clips import PreparedClip
+from .clips import PreparedClip, content_key, say_left_out, spoken_clips
 
 STRENGTH = 0.4  # of `augment`: a few epochs do not learn from the hardest recordings
-MIN_FOUND = 0.8  # share of the frames with a face
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def known_bad(clip: PreparedClip) -> bool:
 
 def mouths_of(clip: PreparedClip, cache: Path | None) -> tuple[Tensor, Tensor]:
     """Mouth pictures `(t, 72, 72)` uint8 and usable frames `(t,)` at 25 fps, kept in the folder `cache`."""
-    file = cache / clip.path.name if cache else None
+    key = content_key(clip.times, clip.found, clip.transform, clip.offsets)  # offsets: as good as the pictures
+    file = cache / f"{key}.safetensors" if cache else None
     if file is not None and file.is_file():
         stored = load_file(file)
         return stored["mouths"], stored["usable"]
@@ -67,24 +68,27 @@ def mouths_of(clip: PreparedClip, cache: Path | None) -> tuple[Tensor, Tensor]:
     return mouths, clip.found[index]
 
 
-def load_clip(clip: PreparedClip, offset: int = 0, cache: Path | None = None) -> SyncClip:
-    """Read one clip; with `offset` its picture is that many frames late, and is moved back onto the sound."""
-    mouths, usable = (tensor[max(offset, 0) :] for tensor in mouths_of(clip, cache))
-    speech = (clip.speech * 32768).short().numpy()[max(-offset, 0) * SAMPLES :]
+def load_clip(clip: PreparedClip, late: float = 0.0, cache: Path | None = None) -> SyncClip:
+    """Read one clip; its speech is `late` seconds late (its picture, where that is negative), and moved back."""
+    first = max(math.ceil(-late * FPS - 1e-6), 0)  # picture with sound
+    mouths, usable = (tensor[first:] for tensor in mouths_of(clip, cache))
+    speech = (clip.speech * 32768).short().numpy()[first * SAMPLES + round(late * SPEECH_RATE) :]
     count = min(len(mouths), len(speech) // SAMPLES)
     cut = mouths[:count].clone(), usable[:count], speech[: count * SAMPLES].copy()
     return SyncClip(clip.path.stem, clip.identity, clip.corpus, *cut)
 
 
 def load_clips(
-    clips: list[PreparedClip], offsets: dict[str, int] | None = None, cache: Path | None = None
+    clips: list[PreparedClip], offsets: dict[str, float] | None = None, cache: Path | None = None
 ) -> list[SyncClip]:
-    """Clips with a face in most frames; those known to be out of sync are left out, unless `offsets` mends them."""
+    """Clips with sound and a face in most frames; those known to be out of sync are left out, unless `offsets`, the
+    seconds by which speech is late by clip name, mends them. Says how many are left out."""
     offsets = offsets or {}
-    chosen = [clip for clip in clips if clip.path.stem in offsets or not known_bad(clip)]
-    chosen = [clip for clip in chosen if clip.found.float().mean() >= MIN_FOUND and len(clip.speech)]
+    spoken = spoken_clips(clips)
+    chosen = [clip for clip in spoken if clip.path.stem in offsets or not known_bad(clip)]
+    say_left_out(len(clips), {"out of sync by their av_offset_ms, and without an offset": len(spoken) - len(chosen)})
     bar = tqdm(chosen, desc="mouths", mininterval=5)
-    return [load_clip(clip, offsets.get(clip.path.stem, 0), cache) for clip in bar]
+    return [load_clip(clip, offsets.get(clip.path.stem, 0.0), cache) for clip in bar]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The judge on mouths that are drawn: what it must find is known."""
 
+import json
 import math
 from argparse import ArgumentParser
 
@@ -9,6 +10,8 @@ import torch
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.sync_judge import PRESETS, SyncJudge, load_sync_judge, mouth_pictures
 from comfyui_mytalk.training import sync_judge as trainer
+from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.sync_judge_data import load_clip, load_clips
 from tests.support.pretended_device import DEVICE, PretendedDevice
 from tests.synthetic_clips import opening_curve, voice, write_clips
 
@@ -74,9 +77,6 @@ def test_a_judge_on_a_device_says_the_same(trained, judge):
 
 
 def test_validation_of_a_judge_on_a_device(trained):
-    from comfyui_mytalk.training.clips import read_clips
-    from comfyui_mytalk.training.sync_judge_data import load_clips
-
     clips = load_clips(read_clips(trained / "clips", "val"))
     with PretendedDevice():
         figures = trainer.validate(load_sync_judge(trained / "sync_judge_tiny.safetensors", DEVICE), clips)
@@ -123,14 +123,43 @@ def test_the_loss_of_a_right_answer_is_lower():
 
 
 def test_offsets_that_mend_a_clip(tmp_path):
-    from comfyui_mytalk.training.clips import read_clips
-    from comfyui_mytalk.training.sync_judge_data import load_clip
-
+    """Seconds by which speech is late, as every trainer reads them; to the sample."""
     clip = read_clips(write_clips(tmp_path, 1, 1), "train")[0]
-    early, late = load_clip(clip, -2), load_clip(clip, 2)
+    whole, early, late = load_clip(clip), load_clip(clip, 0.08), load_clip(clip, -0.08)
     assert len(late) == len(early) == 48
-    assert (late.mouths[0] == load_clip(clip).mouths[2]).all() and (late.speech == load_clip(clip).speech[:-1280]).all()
-    assert (early.speech == load_clip(clip).speech[1280:]).all()
+    assert (late.mouths == whole.mouths[2:]).all() and (late.speech == whole.speech[:-1280]).all()
+    assert (early.mouths == whole.mouths[:48]).all() and (early.speech == whole.speech[1280:]).all()
+    early, late = load_clip(clip, 0.02), load_clip(clip, -0.02)
+    assert (early.mouths == whole.mouths[:49]).all() and (early.speech == whole.speech[320 : 320 + 49 * 640]).all()
+    assert (late.mouths == whole.mouths[1:]).all() and (late.speech == whole.speech[320 : 320 + 49 * 640]).all()
+
+
+def test_the_offsets_of_align_clips_mend_the_judges_clips(tmp_path):
+    """They were rounded to whole frames, of which they had none."""
+    clips = read_clips(write_clips(tmp_path, 1, 2), "train")
+    (tmp_path / "offsets.json").write_text(json.dumps({clips[0].path.stem: 0.12}))
+    moved, left = load_clips(clips, trainer.read_offsets(tmp_path / "offsets.json"))
+    assert (moved.speech[:640] == load_clip(clips[0]).speech[3 * 640 : 4 * 640]).all() and len(left) == 50
+    assert trainer.read_offsets(None) == {}
+
+
+def test_clips_that_do_not_serve_are_counted(tmp_path, caplog):
+    clips = read_clips(write_clips(tmp_path, 1, 3), "train")
+    clips[0].samples, clips[1].metadata["av_offset_ms"] = 0, "-120"
+    assert [clip.name for clip in load_clips(clips)] == [clips[2].path.stem]
+    assert "left out 1 of 3 clips: 1 without sound" in caplog.text
+    assert "left out 1 of 3 clips: 1 out of sync by their av_offset_ms" in caplog.text
+    assert len(load_clips(clips, {clips[1].path.stem: 0.12})) == 2
+
+
+def test_kept_mouths_belong_to_the_pictures_and_not_to_the_name(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    for seed in (1, 2):
+        draw = lambda frames, fps, _, seed=seed: talking_crops(frames, seed)  # noqa: E731
+        clip = read_clips(write_clips(tmp_path / str(seed), 1, 1, crops=draw), "train")[0]
+        assert (load_clip(clip, cache=cache).mouths == load_clip(clip).mouths).all()
+    monkeypatch.setattr("comfyui_mytalk.training.sync_judge_data.mouth_pictures", lambda _: pytest.fail("made again"))
+    assert len(load_clip(clip, cache=cache)) == 50
 
 
 def test_the_shipped_judge_loads_and_scores():

@@ -14,15 +14,17 @@ from torch import Tensor
 
 from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
+from ..speech.audio import SPEECH_RATE
 from ..speech.features import HOP, MARGIN, normalise_loudness
 from ..speech.mel import MelParams, MelPower
 from .augment_speech import SILENT, augment, log_mel, stretch
-from .clips import PreparedClip
+from .clips import PreparedClip, say_left_out
 from .synthetic_speech import SyntheticSpeech
 
 COMPONENTS = 8
 IGNORED = -100
-MIN_FEATURES = 30
+MIN_FEATURES = 30  # of a clip; it needs more
+MIN_FACES = 8  # frames of a clip that show one; it needs more
 POWER = MelPower(MelParams.bands)
 
 
@@ -101,24 +103,33 @@ def mouth_clips(
     offsets: dict[str, float] | None = None,
     phones: dict[str, list[int]] | None = None,
 ) -> list[MouthClip]:
-    """Clips with both a face and speech; `offsets` (see `known_offsets`) are added to the face's times.
+    """Clips with both a face and speech; says how many have not. `offsets` (see `known_offsets`) are added to the
+    face's times.
 
     `phones` are classes at 50 Hz by clip name, as `scripts/label_phones.py` writes them.
     """
-    result = []
-    for clip in clips:
-        opening, times = (
-            mouth_opening(clip.canonical).numpy(),
-            clip.times.numpy() + (offsets or {}).get(clip.path.stem, 0.0),
-        )
-        mouth = space.project(mouth_motion(clip), opening)
-        keep, speech = clip.found.numpy(), clip.speech
-        if keep.sum() > 8 and len(speech) > MIN_FEATURES * HOP:
-            labels = np.full(len(speech) // HOP, IGNORED)
-            known = np.array((phones or {}).get(clip.path.stem, []), dtype=int)[: len(labels)]
-            labels[: len(known)] = known
-            result.append(MouthClip(mel_of(speech), times[keep], mouth[keep], opening[keep], labels, clip))
-    return result
+    least = MIN_FEATURES * HOP
+    heard = [clip for clip in clips if clip.samples > least]
+    chosen = [clip for clip in heard if clip.found.sum() > MIN_FACES]
+    short = {
+        f"with {least / SPEECH_RATE:g} s of sound or less": len(clips) - len(heard),
+        f"with {MIN_FACES} frames of a face or less": len(heard) - len(chosen),
+    }
+    say_left_out(len(clips), short)
+    return [
+        _mouth_clip(clip, space, (offsets or {}).get(clip.path.stem, 0.0), (phones or {}).get(clip.path.stem, []))
+        for clip in chosen
+    ]
+
+
+def _mouth_clip(clip: PreparedClip, space: MouthSpace, ahead: float, phones: list[int]) -> MouthClip:
+    """One clip whose picture runs `ahead` of its sound by so many seconds."""
+    opening, times = mouth_opening(clip.canonical).numpy(), clip.times.numpy() + ahead
+    mouth, keep, speech = space.project(mouth_motion(clip), opening), clip.found.numpy(), clip.speech
+    labels = np.full(len(speech) // HOP, IGNORED)
+    known = np.array(phones, dtype=int)[: len(labels)]
+    labels[: len(known)] = known
+    return MouthClip(mel_of(speech), times[keep], mouth[keep], opening[keep], labels, clip)
 
 
 class SpeechBatches:

@@ -127,7 +127,7 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     found = {}
-    for clip in tqdm([clip for clip in clips if clip.corpus not in NOT_ENGLISH]):
+    for clip in tqdm([clip for clip in clips if clip.corpus not in NOT_ENGLISH and clip.samples]):
         found[clip.path.stem] = labels(recogniser, clip)
     args.output.write_text(json.dumps(found))
     known = torch.tensor([label for track in found.values() for label in track if label != IGNORED])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..evaluation.metrics import correlation
 from ..landmarks.canonical import mouth_opening
 from .clips import PreparedClip
@@ -113,8 +114,14 @@ def align_clips(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Seconds by which the speech of each clip is late, and its correlation before and after, by clip name.
 
-    `encode` gives features `(s, d)` of speech `(n,)`. The form that the trainers' `--offsets` reads.
+    `encode` gives features `(s, d)` of speech `(n,)`. The form that the trainers' `--offsets` reads. Raises InputError
+    when no clip is of the train split, which the predictor learns from.
     """
+    if not any(clip.metadata.get("split") == "train" for clip in clips):
+        raise InputError(
+            f"none of {len(clips)} clips with speech and a face is of the train split: without one there is nothing "
+            "to compare with; prepare some"
+        )
     features, lags = [encode(clip.speech).float() for clip in clips], np.zeros(len(clips), dtype=int)
     corpora = [f"{clip.corpus} {clip.metadata.get('split')}" for clip in clips]
     frames = np.array([int(clip.found.sum()) for clip in clips])

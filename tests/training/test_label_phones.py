@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from comfyui_mytalk.training.clips import read_clip
+from scripts import label_phones
+from tests.synthetic_clips import write_clips
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "label_phones.py"
 
@@ -35,3 +43,16 @@ def test_what_is_missing_is_one_line_with_its_remedy(run, tmp_path: Path) -> Non
     done = run(str(tmp_path), "-o", str(tmp_path / "phones.json"))
     assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("pip install pocketsphinx")
     assert "Traceback" not in done.stderr and not (tmp_path / "phones.json").exists()
+
+
+def test_a_clip_without_sound_is_not_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = write_clips(tmp_path / "clips", 2, 1)
+    silent = min(clips.glob("train*"))
+    metadata = read_clip(silent).metadata
+    save_file(load_file(silent) | {"speech": torch.zeros(0, dtype=torch.int16)}, silent, metadata)
+    heard = [("M", 0, 99)]
+    stub = SimpleNamespace(label=lambda speech, grid: (heard, heard) if speech.abs().max() > 0 else None)
+    monkeypatch.setattr(label_phones, "Recogniser", lambda: stub)
+    monkeypatch.setattr("sys.argv", ["label_phones", str(clips), "-o", str(tmp_path / "phones.json")])
+    label_phones.main()
+    assert list(json.loads((tmp_path / "phones.json").read_text())) == ["train__1_0"]

@@ -41,6 +41,10 @@ class IdentityExtractor(nn.Module):
         self.register_buffer("mean", torch.zeros(params.points, params.coordinates))
         self.register_buffer("std", torch.ones(()))
 
+    @property
+    def dim(self) -> int:
+        return self.params.dim
+
     def forward(self, landmarks: Tensor) -> Tensor:
         landmarks = (landmarks[..., : self.params.coordinates] - self.mean) / self.std
         return F.normalize(self.layers(landmarks.flatten(-2)), dim=-1)

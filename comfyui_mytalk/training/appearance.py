@@ -9,7 +9,6 @@ on both posteriors, and from `--gan-from` on a hinge patch GAN with adaptive wei
 from __future__ import annotations
 
 import copy
-import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,18 +21,31 @@ from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feat
 from ..appearance.model import AppearanceModel, model_config
 from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
 from .appearance_losses import fidelity_loss, middle_part, painted, reconstruction_loss, structure_loss, texture_loss
 from .appearance_pool import EchoPool
-from .appearance_validation import save_sheet, validate
+from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, descend, one_thread, seed_everything, set_learning_rate, step_rng
-from .processes import is_first, on_all_processes, own_seed, own_share
+from .loop import (
+    Ema,
+    add_run_arguments,
+    descend,
+    halved,
+    positive,
+    saved,
+    seed_everything,
+    start_worker,
+    step_rng,
+    trainer,
+)
+from .processes import is_first, own_seed, own_share
+from .run import Run
+from .schedule import anneal, set_learning_rate
 
-logger = logging.getLogger(__name__)
 WARMUP = 100  # steps
 DISCRIMINATOR_RATE = 0.3  # of the generator's: at the same rate it told all pictures apart after 2000 steps
 REFERENCE_DESIGNS = ("regression", "aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
@@ -46,9 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--preset", choices=sorted(PRESETS), default="small", help="size of the network (default %(default)s)")
     add("--start", help="weights to start from, name or path (default: none, from the beginning)")
-    add("--save", default="runs/appearance/appearance.safetensors", help="where the weights go (default %(default)s)")
-    add("--batch", type=int, default=8, help="pictures in a batch (default %(default)s)")
-    add("--rate", type=float, default=5e-4, help="peak learning rate (default %(default)s)")
+    add("--batch", type=whole_number(1), default=8, help="pictures in a batch (default %(default)s)")
+    add("--rate", type=positive, default=5e-4, help="peak learning rate (default %(default)s)")
     add(
         "--references",
         choices=REFERENCE_DESIGNS,
@@ -78,19 +89,37 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--structure-weight", type=float, default=0.1, help="of 1 - SSIM (default %(default)s)")
     add("--kl-weight", type=float, default=1e-6, help="of the KL term of both posteriors (default %(default)s)")
     add("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only (default: all)")
-    add("--cut", type=int, nargs=2, metavar=("H", "W"), help="train on parts this large (default: the whole window)")
-    add("--echo", type=int, default=1, help="steps per batch read (default %(default)s)")
     add(
-        "--pool", type=int, default=1, help="batches kept, of whose samples each step draws a few (default %(default)s)"
+        "--cut",
+        type=whole_number(1),
+        nargs=2,
+        metavar=("H", "W"),
+        help="train on parts this large (default: the whole window)",
+    )
+    add("--echo", type=whole_number(1), default=1, help="steps per batch read (default %(default)s)")
+    add(
+        "--pool",
+        type=whole_number(1),
+        default=1,
+        help="batches kept, of whose samples each step draws a few (default %(default)s)",
     )
     add(
         "--on-device",
         action="store_true",
         help="keep all pictures on the device, CUDA or CPU, and make the batches there (default: beside it)",
     )
-    add("--workers", type=int, help="processes that make samples, or choose them (default: 1, with --on-device 4)")
-    add("--validate-clips", type=int, help="at most so many, spread over the split; 0: none (default: all)")
-    add("--validate-every", type=int, default=2000, help="steps from one validation to the next (default %(default)s)")
+    add(
+        "--workers",
+        type=whole_number(0),
+        help="processes that make samples, or choose them (default: 1, with --on-device 4)",
+    )
+    add("--validate-clips", type=whole_number(0), help="at most so many, spread over the split; 0: none (default: all)")
+    add(
+        "--validate-every",
+        type=whole_number(1),
+        default=2000,
+        help="steps from one validation to the next (default %(default)s)",
+    )
 
 
 def design(params: AppearanceParams, references: str) -> AppearanceParams:
@@ -197,11 +226,22 @@ def start_from(model: AppearanceModel, name: str) -> None:
     model.load_state_dict(state)
 
 
+def check_cut(cut: tuple[int, int] | None, params: AppearanceParams) -> None:
+    """Raise InputError when parts of a height and width are not parts of the window that the network can take."""
+    top, bottom, left, right = params.window or (0, params.size, 0, params.size)
+    whole = (bottom - top, right - left)
+    if cut and any(part % params.factor or part > most for part, most in zip(cut, whole, strict=True)):
+        raise InputError(
+            f"got --cut {cut[0]} {cut[1]}, expected multiples of {params.factor} up to {whole[0]} {whole[1]}"
+        )
+
+
 def batches(
     args: Namespace, clips: list[PreparedClip], params: AppearanceParams, device: torch.device, start: int
 ) -> Callable[[int], Sample]:
     """What gives the batch of a step, asked in order from `start` on: made on the device, or read and kept a while."""
-    clips, seed, workers = own_share(clips), own_seed(args.seed), args.workers or (4 if args.on_device else 1)
+    clips, seed = own_share(clips), own_seed(args.seed)
+    workers = args.workers if args.workers is not None else 4 if args.on_device else 1
     if args.on_device:
         choices = ChoiceStream(clips, params, args.batch, seed, start)
         made = device_samples(choices, device, workers)
@@ -210,60 +250,64 @@ def batches(
 
     def stream(first: int) -> Iterator[Sample]:
         samples = SampleStream(clips, params, args.batch, seed, first)
+        if workers == 0:
+            return iter(samples)
         own = torch.Generator()  # else starting the worker would draw from the generator that was just restored
-        return iter(
-            DataLoader(samples, None, num_workers=workers, prefetch_factor=4, worker_init_fn=one_thread, generator=own)
-        )
+        how = {"num_workers": workers, "prefetch_factor": 4, "worker_init_fn": start_worker}
+        return iter(DataLoader(samples, None, generator=own, **how))
 
     return EchoPool(stream, args.batch, seed, start, args.echo, args.pool).draw
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train, resume or fine-tune; writes the averaged weights at every validation and at the end."""
+@trainer(lambda args: f"appearance_{args.preset}")
+def main(args: Namespace) -> str:
+    """Train, resume or fine-tune; writes the averaged weights at every validation and at the end, and says where."""
     seed_everything(args.seed)
     clips, validation = read_clips(args.data, "train"), read_clips(args.data, "val")
     if args.validate_clips is not None:
         validation = validation[:: -(-len(validation) // args.validate_clips)] if args.validate_clips else []
     params = design(PRESETS[args.preset], args.references)
-    trainer = Trainer(params, args)
+    check_validation(validation, params)
+    check_cut(args.cut, params)
+    gan = Trainer(params, args)
     if args.start:
-        start_from(trainer.model, args.start)
-        trainer.ema = Ema(trainer.model, 0.999)
-    run = Run(args.run, args.minutes)
-    start = run.resume(trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
+        start_from(gan.model, args.start)
+        gan.ema = Ema(gan.model, 0.999)
+    run = Run.of(args)
+    start = done = run.resume(gan.model, gan.optimizer, gan.ema, **gan.parts())
 
-    draw = batches(args, clips, params, trainer.device, start)
-    done = start
+    draw, scores = batches(args, clips, params, gan.device, start), {}
     for step in run.steps(start, args.steps):
         sample = draw(step)
         sample = cut_sample(sample, args.cut, step_rng(own_seed(args.seed) + 1, step)) if args.cut else sample
-        logs = trainer.step(step, sample.to(trainer.device), run.progress(step, args.steps))
+        logs = gan.step(step, sample.to(gan.device), run.progress(step, args.steps))
         if step % 50 == 0:
             run.log(step, **logs)
         done = step + 1
         if done % args.validate_every == 0:
-            _checkpoint(run, trainer, params, validation, done)
+            scores = _checkpoint(run, gan, params, validation, done)
     if done == start or done % args.validate_every:
-        _checkpoint(run, trainer, params, validation, done)
+        scores = _checkpoint(run, gan, params, validation, done)
+    return saved(args, {name: round(value, 3) for name, value in scores.items()})
 
 
-def _checkpoint(run: Run, trainer: Trainer, params: AppearanceParams, validation: list, done: int) -> None:
-    """Save the state after `done` steps, and the averaged weights with their scores."""
+def _checkpoint(
+    run: Run, gan: Trainer, params: AppearanceParams, validation: list[PreparedClip], done: int
+) -> dict[str, float]:
+    """Save the state after `done` steps, and the averaged weights with their scores, which are returned."""
     if not is_first():
-        return
-    run.save(done, trainer.model, trainer.optimizer, trainer.ema, **trainer.parts())
-    model = trainer.averaged()
-    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+        return {}
+    run.save(done)
+    model = gan.averaged()
     scores = validate(model, validation) if validation else {}
-    logger.info("step %d: %s", done, scores)
     if validation:
         run.log(max(done - 1, 0), **scores)
         save_sheet(model, validation, run.folder / f"step_{done:06d}.png")
     save_checkpoint(
-        trainer.args.save,
-        state,
+        gan.args.save,
+        halved(model),
         "appearance",
         model_config(params),
-        {"step": str(done), "references": trainer.args.references, **{k: f"{v:.4f}" for k, v in scores.items()}},
+        {"step": str(done), "references": gan.args.references, **{k: f"{v:.4f}" for k, v in scores.items()}},
     )
+    return scores

@@ -27,7 +27,7 @@ from ..appearance.regression import PictureRegression
 from ..appearance.warp import align_references
 from .appearance_data import ClipView, RawSample, Sample, SampleStream, augmented, choose, sample_of
 from .clips import PreparedClip
-from .loop import one_thread, step_rng
+from .loop import start_worker, step_rng
 
 MOVED_AT_ONCE = 32  # pictures
 MIXED_AT_ONCE = 8  # samples
@@ -133,7 +133,7 @@ def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> 
     views = [stream.view(index) for index in range(len(stream.clips))]  # before the workers start: they share them
     pictures = DevicePictures(views, device, stream.params.regression)
     own = torch.Generator()  # else starting workers would draw from the generator that training uses
-    loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=one_thread, generator=own)
+    loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=start_worker, generator=own)
     for step, choices in enumerate(loader, stream.start):
         rng = step_rng(stream.seed + 3, step)
         yield sample_of(stream.params, augmented(pictures.raw(choices), rng), rng)

@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
 from ..landmarks.sets import mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
-from .processes import is_first, on_all_processes, own_seed
+from .loop import Ema, add_run_arguments, descend, positive, saved, seed_everything, step_rng, trainer
+from .processes import is_first, own_seed
+from .run import Run
+from .schedule import set_learning_rate
 
 logger = logging.getLogger(__name__)
 APART = 2.0  # seconds between two frames of one clip that count as a pair
@@ -46,13 +49,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     add = parser.add_argument
     add("--preset", choices=sorted(IDENTITY_PRESETS), default="small", help="size of the network (default %(default)s)")
-    add("--save", default="runs/identity/identity_small.safetensors", help="where the weights go (default %(default)s)")
-    add("--batch", type=int, default=256, help="frames in a batch (default %(default)s)")
-    add("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
+    add("--batch", type=whole_number(2), default=256, help="frames in a batch (default %(default)s)")
+    add("--rate", type=positive, default=1e-3, help="peak learning rate (default %(default)s)")
     add("--scale", type=float, default=64.0, help="ArcFace scale (default %(default)s)")
     add("--margin", type=float, default=0.5, help="ArcFace margin, radians (default %(default)s)")
     add("--noise", type=float, default=0.05, help="landmark noise, cm (default %(default)s)")
-    add("--validate-every", type=int, default=200, help="steps from one validation to the next (default %(default)s)")
+    add(
+        "--validate-every",
+        type=whole_number(1),
+        default=200,
+        help="steps from one validation to the next (default %(default)s)",
+    )
 
 
 def gather(clips: list[PreparedClip], every: int = 1) -> FaceSet:
@@ -113,9 +120,9 @@ def validate(extractor: IdentityExtractor, faces: FaceSet) -> dict[str, float]:
     return verification(extractor(faces.landmarks.to(extractor.mean)).cpu(), faces)
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train, validate, save."""
+@trainer(lambda args: f"identity_{args.preset}")
+def main(args: Namespace) -> str:
+    """Train, validate, save; says what was written."""
     device = pick_device(args.device)
     seed_everything(args.seed)
     train = gather(read_clips(args.data, "train"))
@@ -128,24 +135,28 @@ def main(args: Namespace) -> None:
     head = ArcFace(extractor.params.dim, len(tree), args.scale, args.margin).to(device)
     extractor, averaged = extractor.to(device), IdentityExtractor(extractor.params).to(device)
     optimizer = torch.optim.AdamW([*extractor.parameters(), *head.parameters()], weight_decay=0.01)
-    run, ema = Run(args.run, args.minutes), Ema(extractor, 0.998)
+    run, ema = Run.of(args), Ema(extractor, 0.998)
     start = run.resume(extractor, optimizer, ema, head=head)
     for step in run.steps(start, args.steps):
         rng = step_rng(own_seed(args.seed), step)
         who = rng.integers(len(tree), size=args.batch)
         frames = [rng.choice(tree[i][rng.integers(len(tree[i]))]) for i in who]
-        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
+        set_learning_rate(optimizer, args.rate * run.rate(step, args.steps, 200, 0.01))
         embedding = extractor.train()(augment(train.landmarks[frames], args.noise, rng).to(device))
         loss = head(embedding, torch.from_numpy(who).to(device))
         descend(loss, optimizer)
         ema.update(extractor)
         if is_first() and (step + 1) % args.validate_every == 0:
+            run.save(step + 1)
             ema.copy_to(averaged)
-            run.log(step, loss=loss, **validate(averaged, val))
-            run.save(step + 1, extractor, optimizer, ema, head=head)
-    if not is_first():
-        return
+            run.log(step, loss=loss, **export(averaged, val, args))
     ema.copy_to(averaged)
-    results = {name: f"{value:.3f}" for name, value in validate(averaged, val).items()}
-    logger.info("verification on %d identities: %s", len(val.identity.unique()), results)
-    save_checkpoint(args.save, averaged.state_dict(), "identity", identity_config(averaged), results)
+    return saved(args, export(averaged, val, args) if is_first() else None)
+
+
+def export(averaged: IdentityExtractor, val: FaceSet, args: Namespace) -> dict[str, float]:
+    """Write the weights with their figures on validation identities, and return these."""
+    results = {name: round(value, 3) for name, value in validate(averaged, val).items()}
+    info = {name: f"{value:.3f}" for name, value in results.items()}
+    save_checkpoint(args.save, averaged.state_dict(), "identity", identity_config(averaged), info)
+    return results

@@ -8,7 +8,6 @@ of equation 4, gated to steps at which the noisy sample still shows a face.
 
 from __future__ import annotations
 
-import json
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -20,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
+from ..errors import InputError
 from ..evaluation.metrics import CLOSED
 from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
@@ -29,11 +30,13 @@ from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
 from ..motion.model import MotionModel, Needs
 from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
-from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
+from .clips import check_offsets, read_clips, read_offsets
+from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
 from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
-from .motion_validation import save_sheet, validate
-from .processes import is_first, on_all_processes, own_seed, own_share
+from .motion_validation import check_validation, save_sheet, validate
+from .processes import is_first, own_seed, own_share
+from .run import Run
+from .schedule import set_learning_rate
 
 logger = logging.getLogger(__name__)
 LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
@@ -47,14 +50,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser, "runs/motion", 6000)
     add = parser.add_argument
     add("--preset", choices=sorted(PRESETS), default="small", help="size of the networks (default %(default)s)")
-    add("--save", default="runs/motion/motion_small.safetensors", help="where the weights go (default %(default)s)")
     add(
         "--condition",
         choices=CONDITIONS,
         default=CONDITIONS[0],
         help="Table 5: how the person enters (default %(default)s)",
     )
-    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
+    add(
+        "--validate-every",
+        type=whole_number(1),
+        default=1000,
+        help="steps from one validation to the next (default %(default)s)",
+    )
     add_objective(parser)
 
 
@@ -71,8 +78,8 @@ def add_objective(parser: ArgumentParser) -> None:
     )
     add("--cache", default="runs/features", help="where speech features are kept (default %(default)s)")
     add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
-    add("--tokens", type=int, default=1024, help="motion frames in a batch (default %(default)s)")
-    add("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
+    add("--tokens", type=whole_number(1), default=1024, help="motion frames in a batch (default %(default)s)")
+    add("--rate", type=positive, default=1e-3, help="peak learning rate (default %(default)s)")
     add("--weight-decay", type=float, default=0.02, help="of AdamW (default %(default)s)")
     add("--identity-weight", type=float, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
     add("--velocity-weight", type=float, default=1.0, help="of the loss (default %(default)s)")
@@ -104,7 +111,7 @@ def add_objective(parser: ArgumentParser) -> None:
     )
     add(
         "--versions",
-        type=int,
+        type=whole_number(1, len(VERSIONS)),
         default=len(VERSIONS),
         help="augmented versions of each clip's speech (default %(default)s)",
     )
@@ -147,7 +154,9 @@ def fit_coordinates(model: MotionModel, takes: list[Take]) -> None:
     faces = faces.flatten(1).double()
     model.upper_mean.copy_(faces.mean(0))
     erase = (
-        eraser(faces, shapes @ model.to_channels.double()) if model.params.erase_mouth else torch.eye(faces.shape[1])
+        eraser(faces, shapes @ model.to_channels.double())
+        if model.params.erase_mouth
+        else torch.eye(faces.shape[1], dtype=faces.dtype)
     )
     model.upper_map.copy_(erase / (faces @ erase).std())
 
@@ -245,22 +254,31 @@ def train(
     return train_on(*load_splits(args, encode), args, needs, extractor)
 
 
-def person_of(args: Namespace, extractor: IdentityExtractor) -> torch.nn.Module:
+def person_of(args: Namespace, extractor: IdentityExtractor) -> IdentityExtractor | KeyLandmarks:
     """What the denoiser is told about a person, from the landmarks of key frames."""
     return extractor if args.condition == CONDITIONS[0] else KeyLandmarks(extractor)
 
 
-def read_offsets(args: Namespace) -> dict[str, float] | None:
-    """Seconds by clip name, from `--offsets`."""
-    return json.loads(Path(args.offsets).read_text(encoding="utf-8")) if args.offsets else None
-
-
 def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
     """Takes to train on, in all versions, and to validate on, where this process does."""
-    offsets, cache = read_offsets(args), Path(args.cache)
+    offsets, cache = read_offsets(args.offsets) if args.offsets else None, Path(args.cache)
     clips, held_out = own_share(read_clips(args.data, "train")), read_clips(args.data, "val")
-    takes = load_takes(clips, encode, cache, VERSIONS[: args.versions], offsets)
-    return takes, load_takes(held_out, encode, cache, (CLEAN,), offsets) if is_first() else []
+    check_offsets(offsets, clips)
+    takes, val = load_takes(clips, encode, cache, VERSIONS[: args.versions], offsets), []
+    check_takes(takes, args.data)
+    if is_first():
+        val = load_takes(held_out, encode, cache, (CLEAN,), offsets)
+        check_validation(val, args.data)
+    return takes, val
+
+
+def check_takes(takes: list[Take], data: str) -> None:
+    """Raise InputError when there is nothing to train on; `data` names the folder."""
+    if not takes:
+        raise InputError(
+            f"no usable train clip in {data}: each is shorter than a second, has no sound or shows a face in too few "
+            "of its frames; prepare longer clips"
+        )
 
 
 def train_on(
@@ -269,41 +287,48 @@ def train_on(
     """Train on `takes`, validate on `val`; returns the averaged model, on `args.device`, where `extractor` goes too."""
     device = pick_device(args.device)
     seed_everything(args.seed)
-    extractor, params = extractor.eval().to(device), replace(PRESETS[args.preset], condition=args.condition)
+    extractor = extractor.eval().to(device)
     person = person_of(args, extractor)
-    if person is not extractor:
-        params = replace(params, identity_dim=person.dim)
+    dims = {"speech_in": takes[0].features.shape[1], "identity_dim": person.dim}  # of what is used, not of the preset
+    params = replace(PRESETS[args.preset], condition=args.condition, **dims)
     model, averaged = MotionModel(params, needs), MotionModel(params, needs).eval().to(device)
     fit_coordinates(model, takes)  # in double precision, which not every device knows
     model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
-    run, ema = Run(args.run, args.minutes), Ema(model, 0.998)
+    run, ema = Run.of(args), Ema(model, 0.998)
     start = run.resume(model, optimizer, ema)
     loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
     for step in run.steps(start, args.steps):
-        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 100, args.steps, 0.02))
+        set_learning_rate(optimizer, args.rate * run.rate(step, args.steps, 100))
         losses = loss_of(sampler.draw(step_rng(own_seed(args.seed), step)).to(device))
         descend(losses["loss"], optimizer, model.parameters())
         ema.update(model)
         if is_first() and (step + 1) % args.validate_every == 0:
+            run.save(step + 1)
             ema.copy_to(averaged)
+            export(averaged, args)
             run.log(step, **losses, **validate(averaged, person, val, extractor))
             save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, person, val[:: max(1, len(val) // 6)])
-            run.save(step + 1, model, optimizer, ema)
         elif step % 50 == 0:
             run.log(step, **losses)
     ema.copy_to(averaged)
     return averaged
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train with the named speech encoder and identity extractor, and save."""
+def export(averaged: MotionModel, args: Namespace) -> None:
+    """Write the weights, if they are wanted."""
+    if args.save:
+        save_checkpoint(args.save, halved(averaged), "motion", averaged.config())
+
+
+@trainer(lambda args: f"motion_{args.preset}")
+def main(args: Namespace) -> str:
+    """Train with the named speech encoder and identity extractor, and save; says what was written."""
     device = pick_device(args.device)
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
     args.cache = str(Path(args.cache) / speech.sha256[:12])
     model = train(args, speech, needs, extractor)
     if is_first():
-        state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-        save_checkpoint(args.save, state, "motion", model.config())
+        export(model, args)
+    return saved(args)

@@ -18,12 +18,15 @@ from torch.utils.data import DataLoader
 
 from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, load_occlusion, occlusion_config
 from ..checkpoints import save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from .clips import PreparedClip, read_clips
-from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, warmup_cosine
+from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, start_worker, trainer
 from .occlusion_data import OcclusionBatches, OcclusionSample
-from .processes import is_first, on_all_processes, own_seed
+from .processes import is_first, own_seed
+from .run import Run
+from .schedule import set_learning_rate
 
 logger = logging.getLogger(__name__)
 VALIDATION = 48  # batches
@@ -38,8 +41,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--preset", choices=sorted(OCCLUSION_PRESETS), default="small", help="size of the network (default %(default)s)"
     )
     add("--start", help="weights to start from, name or path (default: none, from the beginning)")
-    save = "runs/occlusion/occlusion_small.safetensors"
-    add("--save", default=save, help="where the weights go (default %(default)s)")
     add(
         "--skip",
         nargs="*",
@@ -47,10 +48,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="patterns of names of clips to leave out, such as those with real hands (default: none)",
     )
-    add("--batch", type=int, default=16, help="pictures in a batch (default %(default)s)")
-    add("--rate", type=float, default=2e-3, help="peak learning rate (default %(default)s)")
-    add("--workers", type=int, default=0, help="processes that draw samples, 0 for none (default %(default)s)")
-    add("--validate-every", type=int, default=1000, help="steps from one validation to the next (default %(default)s)")
+    add("--batch", type=whole_number(1), default=16, help="pictures in a batch (default %(default)s)")
+    add("--rate", type=positive, default=2e-3, help="peak learning rate (default %(default)s)")
+    add(
+        "--workers",
+        type=whole_number(0),
+        default=0,
+        help="processes that draw samples, 0 for none (default %(default)s)",
+    )
+    add(
+        "--validate-every",
+        type=whole_number(1),
+        default=1000,
+        help="steps from one validation to the next (default %(default)s)",
+    )
 
 
 def occlusion_loss(logits: Tensor, sample: OcclusionSample) -> Tensor:
@@ -80,9 +91,9 @@ def validate(net: OcclusionNet, batches: list[OcclusionSample]) -> dict[str, flo
     return {"recall": both / there, "iou": both / (found + there - both), "false": wrong / clear}
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train, validate, save."""
+@trainer(lambda args: f"occlusion_{args.preset}")
+def main(args: Namespace) -> str:
+    """Train, validate, save; says what was written."""
     device = pick_device(args.device)
     seed_everything(args.seed)
     params = OCCLUSION_PRESETS[args.preset]
@@ -91,30 +102,31 @@ def main(args: Namespace) -> None:
     if args.start:
         start_from(net, args.start)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-    run, ema = Run(args.run, args.minutes), Ema(net, 0.998)
+    run, ema = Run.of(args), Ema(net, 0.998)
     start = run.resume(net, optimizer, ema)
     checks = list(OcclusionBatches(val, params.size, args.batch, args.seed + 1, 0, VALIDATION))
     batches = OcclusionBatches(train, params.size, args.batch, own_seed(args.seed), start, args.steps)
-    loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers))
+    loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers, worker_init_fn=start_worker))
     for step in run.steps(start, args.steps):
         sample = OcclusionSample(*(tensor.to(device) for tensor in vars(next(loader)).values()))
-        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 200, args.steps, 0.01))
+        set_learning_rate(optimizer, args.rate * run.rate(step, args.steps, 200, 0.01))
         loss = occlusion_loss(net.train()(sample.crops, sample.marks), sample)
         descend(loss, optimizer)
         ema.update(net)
         if is_first() and (step + 1) % args.validate_every == 0:
+            run.save(step + 1)
             ema.copy_to(averaged)
-            run.log(step, loss=loss, **validate(averaged, checks))
-            run.save(step + 1, net, optimizer, ema)
-    if not is_first():
-        return
+            run.log(step, loss=loss, **export(averaged, checks, args))
     ema.copy_to(averaged)
-    results = {name: f"{value:.4f}" for name, value in validate(averaged, checks).items()}
-    logger.info("validation: %s", results)
-    state = {
-        name: value.half() if value.is_floating_point() else value for name, value in averaged.state_dict().items()
-    }
-    save_checkpoint(args.save, state, "occlusion", occlusion_config(averaged), results)
+    return saved(args, export(averaged, checks, args) if is_first() else None)
+
+
+def export(averaged: OcclusionNet, checks: list[OcclusionSample], args: Namespace) -> dict[str, float]:
+    """Write the weights with their figures on validation batches, and return these."""
+    results = {name: round(value, 4) for name, value in validate(averaged, checks).items()}
+    info = {name: f"{value:.4f}" for name, value in results.items()}
+    save_checkpoint(args.save, halved(averaged), "occlusion", occlusion_config(averaged), info)
+    return results
 
 
 def start_from(net: OcclusionNet, name: str) -> None:

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import wraps
 from typing import TypeVar
 
 import torch
@@ -31,17 +29,6 @@ from ..errors import InputError
 Clip = TypeVar("Clip")
 PATIENCE = timedelta(hours=3)  # the others wait while the first one validates
 SEED_STRIDE = 1_000_003  # from one process's seed to the next: trainers add small numbers to theirs
-
-
-def on_all_processes(main: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """A trainer's `main` that may also be one of several processes, each on a device of its own."""
-
-    @wraps(main)
-    def joined_main(args: Namespace) -> None:
-        with joined(args.device) as args.device:
-            main(args)
-
-    return joined_main
 
 
 @contextmanager

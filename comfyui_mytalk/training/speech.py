@@ -25,11 +25,14 @@ from torch import Tensor, nn
 
 from ..checkpoints import save_checkpoint
 from ..devices import pick_device
+from ..errors import InputError
 from ..speech.features import OWN_WINDOW, SpeechFeatures
 from ..speech.mel import MelEncoder
-from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
-from .processes import is_first, on_all_processes, own_seed
+from .clips import read_clips, read_offsets
+from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
+from .processes import is_first, own_seed
+from .run import Run
+from .schedule import anneal, set_learning_rate
 from .speech_data import (
     COMPONENTS,
     IGNORED,
@@ -173,7 +176,10 @@ def train_speech(
     space = mouth_space(train)
     offsets = known_offsets(train) if offsets is None else offsets
     batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
-    real, shards = mouth_clips(val, space), {name: read_shards(synthetic, name) for name in ("voices", "languages")}
+    real = mouth_clips(val, space)
+    if not any(len(clip.clip.speech) for clip in real):
+        raise InputError(f"no val clip in {clips} has sound: there is nothing to choose the best weights by")
+    shards = {name: read_shards(synthetic, name) for name in ("voices", "languages")}
     model = SpeechTrainee().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01)
     ema = Ema(model, 0.998)
@@ -190,7 +196,7 @@ def train_speech(
             best = score_of(figures)
             info = {name: f"{value:.3f}" for name, value in figures.items()} | {"steps": str(done), "command": command}
             export(output, averaged_copy(model, ema).encoder, info)
-        run.save(done, model, optimizer, ema)  # last: what a stop before it left undone is done again
+        run.save(done)  # last: what a stop before it left undone is done again
 
     for step in run.steps(start, steps):
         rate = min((step + 1) / options.warmup, 1.0) * anneal(run.progress(step, steps), 0.02)
@@ -216,13 +222,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
     add("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py (default: none known)")
-    add("--save", default="runs/speech/speech_own.safetensors", help="where the weights go (default %(default)s)")
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    offsets = json.loads(Path(args.offsets).read_text()) if args.offsets else None
+@trainer(lambda _: "speech_own")
+def main(args: Namespace) -> str:
+    offsets = read_offsets(args.offsets) if args.offsets else None
     phones = json.loads(Path(args.phones).read_text()) if args.phones else None
     device, command = pick_device(args.device), f"train speech --steps {args.steps} --seed {args.seed}"
-    data, run = (args.data, args.synthetic), Run(args.run, args.minutes)
+    data, run = (args.data, args.synthetic), Run.of(args)
     train_speech(*data, run, args.steps, args.seed, None, args.save, command, offsets, phones, device)
+    return saved(args)

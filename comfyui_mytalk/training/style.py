@@ -9,6 +9,7 @@ started from.
 
 from __future__ import annotations
 
+import copy
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,17 +18,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints import save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
+from ..errors import InputError
 from ..motion.identity import IdentityExtractor, load_identity
 from ..motion.model import MotionModel, check_needs, load_motion
 from ..motion.style import StyleMemory
 from ..speech.features import load_speech_encoder
-from .clips import read_clips
-from .loop import Ema, Run, add_run_arguments, descend, seed_everything, set_learning_rate, step_rng, warmup_cosine
-from .motion import MotionLoss, add_objective, read_offsets
+from .clips import check_offsets, read_clips, read_offsets
+from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
+from .motion import MotionLoss, add_objective, check_takes, export
 from .motion_data import VERSIONS, Take, load_takes
-from .processes import is_first, on_all_processes, own_seed, own_share
+from .processes import is_first, own_seed, own_share
+from .run import Run
+from .schedule import set_learning_rate
 from .style_data import ReferenceBatch, StyleSampler
 
 SCALES = ("sharpness", "enough")  # single numbers, learnt on a logarithmic scale
@@ -39,10 +43,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser, "runs/style", 900)
     add = parser.add_argument
     add("--start", default="motion_small", help="motion weights to add it to, name or file (default %(default)s)")
-    add("--save", default="runs/style/motion_small.safetensors", help="where the weights go (default %(default)s)")
-    add("--heads", type=int, default=4, help="of the attention (default %(default)s)")
+    add("--heads", type=whole_number(1), default=4, help="of the attention (default %(default)s)")
     add("--style-dropout", type=float, default=0.15, help="share of clips without a reference (default %(default)s)")
-    add("--save-every", type=int, default=100, help="steps from one saved state to the next (default %(default)s)")
+    add(
+        "--save-every",
+        type=whole_number(1),
+        default=100,
+        help="steps from one time that weights are written to the next (default %(default)s)",
+    )
     add_objective(parser)
     parser.set_defaults(feature_noise=0.4, weight_decay=0.05, closure_weight=0.25)
 
@@ -50,6 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def with_style(base: MotionModel, heads: int) -> MotionModel:
     """A copy of `base` that takes a reference, and for now does nothing with it; its own reference is kept, if any."""
     heads = base.params.style_heads or heads
+    if base.params.dim % heads:
+        raise InputError(f"got --heads {heads}, expected a divisor of the model's width {base.params.dim}, such as 4")
     model = MotionModel(replace(base.params, style_heads=heads), base.needs)
     model.load_state_dict(base.state_dict(), strict=bool(base.params.style_heads))
     return model
@@ -86,30 +96,35 @@ def train(base: MotionModel, takes: list[Take], extractor: IdentityExtractor, ar
         for scale, rate in ((False, 1.0), (True, SCALES_RATE))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=args.weight_decay)
-    run, ema = Run(args.run, args.minutes), Ema(model, 0.99)
+    run, ema, averaged = Run.of(args), Ema(model, 0.99), copy.deepcopy(model)
     for step in run.steps(run.resume(model, optimizer, ema), args.steps):
-        set_learning_rate(optimizer, args.rate * warmup_cosine(step, 50, args.steps, 0.02))
+        set_learning_rate(optimizer, args.rate * run.rate(step, args.steps, 50))
         batch, reference = (part.to(device) for part in sampler.draw(step_rng(own_seed(args.seed), step)))
         losses = loss_of(batch, looked_up(model, reference, args))
         descend(losses["loss"], optimizer, parts.values())
         ema.update(model)
-        if (step + 1) % args.save_every == 0:
+        if is_first() and (step + 1) % args.save_every == 0:
             run.log(step, **losses)
-            run.save(step + 1, model, optimizer, ema)
-    ema.copy_to(model)
-    return model
+            run.save(step + 1)
+            ema.copy_to(averaged)
+            export(averaged, args)
+    ema.copy_to(averaged)
+    return averaged
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train from `--start`, and save the whole motion model."""
+@trainer(lambda args: Path(args.start).stem)
+def main(args: Namespace) -> str:
+    """Train from `--start`, and save the whole motion model; says what was written."""
     device = pick_device(args.device)
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     base = load_motion(args.start)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
-    takes = load_takes(own_share(clips), speech, cache, VERSIONS[: args.versions], read_offsets(args))
+    offsets = read_offsets(args.offsets) if args.offsets else None
+    check_offsets(offsets, clips)
+    takes = load_takes(own_share(clips), speech, cache, VERSIONS[: args.versions], offsets)
+    check_takes(takes, args.data)
     model = train(base, takes, extractor, args)
     if is_first():
-        state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-        save_checkpoint(args.save, state, "motion", model.config())
+        export(model, args)
+    return saved(args)

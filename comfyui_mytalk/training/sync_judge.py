@@ -21,14 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import save_checkpoint
+from ..commands.arguments import whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips
 from .clips import read_offsets as seconds_by_clip
-from .loop import Ema, Run, add_run_arguments, anneal, descend, seed_everything, set_learning_rate, step_rng
-from .processes import is_first, on_all_processes, own_seed, own_share
+from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
+from .processes import is_first, own_seed, own_share
+from .run import Run
+from .schedule import anneal, set_learning_rate
 from .sync_judge_data import Stretches, StretchSampler, SyncClip, load_clips
 
 logger = logging.getLogger(__name__)
@@ -134,21 +137,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of prepared clips")
     add = parser.add_argument
     add("--preset", choices=sorted(PRESETS), default="small", help="size of the network (default %(default)s)")
-    save = "runs/sync_judge/sync_judge_small.safetensors"
-    add("--save", default=save, help="where the weights go (default %(default)s)")
-    add("--batch", type=int, default=32, help=f"sequences of {LENGTH} frames (default %(default)s)")
-    add("--rate", type=float, default=2e-3, help="peak learning rate (default %(default)s)")
+    add("--batch", type=whole_number(2), default=32, help=f"sequences of {LENGTH} frames (default %(default)s)")
+    add("--rate", type=positive, default=2e-3, help="peak learning rate (default %(default)s)")
     add(
         "--offsets",
         help="JSON {clip: seconds by which its speech is late}: moved before training (default: late clips left out)",
     )
     add("--cache", type=Path, help="folder where mouth pictures are kept for the next run (default: not kept)")
-    add("--validate-every", type=int, default=250, help="steps from one validation to the next (default %(default)s)")
+    add(
+        "--validate-every",
+        type=whole_number(1),
+        default=250,
+        help="steps from one validation to the next (default %(default)s)",
+    )
 
 
-@on_all_processes
-def main(args: Namespace) -> None:
-    """Train, validate, save."""
+@trainer(lambda args: f"sync_judge_{args.preset}")
+def main(args: Namespace) -> str:
+    """Train, validate, save; says what was written."""
     device, offsets = pick_device(args.device), read_offsets(args.offsets)
     train, val = read_clips(args.data, "train"), read_clips(args.data, "val")
     seed_everything(args.seed)
@@ -160,7 +166,7 @@ def main(args: Namespace) -> None:
     judge = judge.to(memory_format=torch.channels_last)
     groups = [{"params": judge.parameters()}, {"params": contrast.parameters(), "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, args.rate, betas=(0.9, 0.98), weight_decay=0.05)
-    run, ema = Run(args.run, args.minutes), Ema(judge, 0.998)
+    run, ema = Run.of(args), Ema(judge, 0.998)
     start = run.resume(judge, optimizer, ema, contrast=contrast)
     for step in run.steps(start, args.steps):
         rate = min((step + 1) / 100, 1.0) * anneal(run.progress(step, args.steps), 0.01)
@@ -170,17 +176,18 @@ def main(args: Namespace) -> None:
         descend(losses["loss"], optimizer, judge.parameters())
         ema.update(judge)
         if is_first() and (step + 1) % args.validate_every == 0:
-            run.log(step, **losses, **validate(averaged(judge, ema), held_out))
-            run.save(step + 1, judge, optimizer, ema, contrast=contrast)
+            run.save(step + 1)
+            run.log(step, **losses, **export(averaged(judge, ema), held_out, args, step + 1))
         start = step + 1
-    if not is_first():
-        return
-    final = averaged(judge, ema)
-    results = {name: f"{value:.3f}" for name, value in validate(final, held_out).items()}
-    logger.info("in sync within a frame on %d validation clips: %s", len(held_out), results)
-    info = results | {"steps": str(start), "train clips": str(len(sampler.clips))}
-    state = {name: t.half() if t.is_floating_point() else t for name, t in final.state_dict().items()}
-    save_checkpoint(args.save, state, "sync_judge", judge_config(final.params), info)
+    return saved(args, export(averaged(judge, ema), held_out, args, start) if is_first() else None)
+
+
+def export(judge: SyncJudge, held_out: list[SyncClip], args: Namespace, steps: int) -> dict[str, float]:
+    """Write the weights with their figures on validation clips, and return these."""
+    results = {name: round(value, 3) for name, value in validate(judge, held_out).items()}
+    info = {name: f"{value:.3f}" for name, value in results.items()} | {"steps": str(steps)}
+    save_checkpoint(args.save, halved(judge), "sync_judge", judge_config(judge.params), info)
+    return results
 
 
 def averaged(judge: SyncJudge, ema: Ema) -> SyncJudge:

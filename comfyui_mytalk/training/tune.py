@@ -35,7 +35,8 @@ from .appearance_data import (
     make_sample,
 )
 from .appearance_losses import painted, painted_where, tuning_loss
-from .loop import Ema, anneal, set_learning_rate, step_rng
+from .loop import Ema, step_rng
+from .schedule import anneal, set_learning_rate
 
 Progress = Callable[[int, int], None]
 WARMUP = 20  # steps

@@ -36,6 +36,7 @@ from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
 from comfyui_mytalk.training.motion import MotionLoss
 from comfyui_mytalk.training.motion_data import Take
+from comfyui_mytalk.training.run import Run
 from comfyui_mytalk.training.style_data import APART, PIECE, StyleSampler, _places
 from tests.synthetic_clips import talking_points
 
@@ -205,7 +206,7 @@ def arguments(folder: Path, steps: int) -> Namespace:
 
 
 def test_training_adds_to_a_model_and_resumes_to_the_same_weights(tmp_path: Path, monkeypatch, one_thread) -> None:
-    monkeypatch.setattr(style, "warmup_cosine", lambda *_: 1.0)
+    monkeypatch.setattr(Run, "rate", lambda *_: 1.0)
     torch.manual_seed(0)
     base = MotionModel(replace(PARAMS, style_heads=0)).eval()
     extractor = IdentityExtractor(IdentityParams(width=8, layers=1, dim=4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch import Tensor
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.motion import params
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
-from comfyui_mytalk.motion.model import MotionModel, Needs
+from comfyui_mytalk.motion.model import MotionModel, Needs, load_motion
 from comfyui_mytalk.motion.params import IdentityParams, MotionParams
 from comfyui_mytalk.training import identity, motion
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.motion_data import CLEAN, Batch, Sampler, Take, Version, load_takes
+from comfyui_mytalk.training.run import Run
 from tests.synthetic_clips import write_clip, write_clips
 
 TINY = MotionParams(
@@ -58,7 +60,7 @@ def train_motion(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, *option
 def test_motion_resumes_to_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    monkeypatch.setattr(motion, "warmup_cosine", lambda step, warmup, total, floor: (step + 1) / warmup)
+    monkeypatch.setattr(Run, "rate", lambda self, step, stop, warmup, floor=0.0: (step + 1) / warmup)
     whole = train_motion(data, tmp_path / "whole", monkeypatch, "--steps", "6")
     train_motion(data, tmp_path / "parts", monkeypatch, "--steps", "3")
     parts = train_motion(data, tmp_path / "parts", monkeypatch, "--steps", "6")
@@ -89,6 +91,18 @@ def test_key_landmarks_can_take_the_place_of_the_embedding(
     given = torch.randn(1, 9, 4), torch.randn(1, 9, 206), torch.tensor([5]), torch.randn(1, 9, 8)
     one, other = (model.denoiser(*given, torch.randn(1, 3, 956)) for _ in range(2))
     assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_the_papers_preset_trains_with_any_encoder_and_extractor(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Widths of speech and identity are those of what is used; weights are there as soon as they were validated."""
+    plain = {"relative": False, "components": 0, "rotary": False, "erase_mouth": False}
+    monkeypatch.setitem(params.PRESETS, "paper", replace(TINY, speech_in=768, identity_dim=768, **plain))
+    options = ("--preset", "paper", "--steps", "4", "--save", str(tmp_path / "weights.safetensors"))
+    model = train_motion(data, tmp_path, monkeypatch, *options)
+    assert (model.params.speech_in, model.params.identity_dim, model.params.components) == (2, 4, 0)
+    assert load_motion(str(tmp_path / "weights.safetensors")).params == model.params
 
 
 def test_identity_trains_resumes_and_loads(data: Path, tmp_path: Path, one_thread: None) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from comfyui_mytalk.cli import TRAINERS
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.motion import params
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
 from comfyui_mytalk.motion.model import Needs
@@ -54,9 +55,53 @@ def test_every_trainer_chooses_its_device_by_itself_or_is_told(trainer: str) -> 
 
 
 def test_motion_says_where_new_identity_weights_are() -> None:
-    (written,) = (action.default for action in parser_of("identity")._actions if action.dest == "save")
+    defaults = parser_of("identity").get_default
+    written = f"{defaults('run')}/identity_{defaults('preset')}.safetensors"
     (said,) = (action.help for action in parser_of("motion")._actions if action.dest == "identity")
     assert written in said and "the one that ships, unless" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--steps", "0"), ("--steps", "-5"), ("--minutes", "0"), ("--batch", "0"), ("--rate", "nan"), ("--seed", "-1"),
+        ("--validate-every", "0"), ("--echo", "0"), ("--pool", "0"), ("--cut", "0", "8"), ("--workers", "-1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_refused(options: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parser_of("appearance").parse_args(["--data", "x", *options])
+    assert f"argument {options[0]}: got '{options[1]}', expected a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("save", ["weights.pt", "folder.safetensors", "file/weights.safetensors"])
+def test_weights_that_cannot_be_written_are_refused_before_any_work(data: Path, tmp_path: Path, save: str) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "file").touch()
+    for trainer in (identity, motion, appearance, occlusion):
+        name = trainer.__name__.rpartition(".")[2]
+        args = arguments(name, data / "not read", tmp_path / "run", "--save", str(tmp_path / save))
+        with pytest.raises(InputError, match="as output, expected|cannot write"):
+            trainer.main(args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_go_into_the_run_folder_and_are_named(data: Path, tmp_path: Path) -> None:
+    args = parser_of("identity").parse_args(
+        ["--data", str(data), "--run", str(tmp_path / "mine"), "--steps", "2", "--batch", "8", "--device", "cpu"]
+    )
+    said = identity.main(args)
+    assert (tmp_path / "mine/identity_small.safetensors").is_file()
+    assert said.startswith(f"wrote {tmp_path / 'mine/identity_small.safetensors'}")
+
+
+@pytest.mark.parametrize("cut", [("1000", "1000"), ("64", "8")])
+def test_a_cut_is_a_part_that_the_network_can_take(data: Path, tmp_path: Path, cut: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=f"got --cut {cut[0]} {cut[1]}, expected multiples of 16 up to 160 192"):
+        args = arguments("appearance", data, tmp_path, "--validate-clips", "0", "--cut", *cut)
+        args.device = "cpu"
+        appearance.main(args)
 
 
 def test_identity_trains_on_a_device(data: Path, tmp_path: Path) -> None:
@@ -86,6 +131,6 @@ def test_appearance_and_occlusion_ask_for_their_device(
     asked = []
     for trainer in (appearance, occlusion):
         monkeypatch.setattr(trainer, "pick_device", lambda name: asked.append(name) or torch.device("cpu"))
-    occlusion.main(arguments("occlusion", data, tmp_path / "occlusion", "--steps", "0", "--batch", "2"))
+    occlusion.main(arguments("occlusion", data, tmp_path / "occlusion", "--steps", "1", "--batch", "2"))
     appearance.Trainer(TINY_APPEARANCE, arguments("appearance", data, tmp_path / "appearance"))
     assert asked == [DEVICE, DEVICE]

@@ -18,7 +18,7 @@ from torch import nn
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training import identity
-from comfyui_mytalk.training.loop import Ema, Run, descend, seed_everything, step_rng
+from comfyui_mytalk.training.loop import Ema, descend, seed_everything, step_rng
 from comfyui_mytalk.training.processes import (
     device_of_process,
     is_first,
@@ -28,6 +28,7 @@ from comfyui_mytalk.training.processes import (
     rank_and_count,
     told_by_first,
 )
+from comfyui_mytalk.training.run import Run
 from tests.synthetic_clips import write_clips
 
 COUNT, STEPS = 2, 3
@@ -58,7 +59,6 @@ def toy_training(folder: Path, rank: int) -> None:
         descend(loss_of(model, batch(own_seed(5), step)), optimizer, model.parameters())
         ema.update(model)
         run.log(step, progress=run.progress(step, STEPS))
-        run.save(step + 1, model, optimizer, ema)
     drawn, told = torch.rand(3), torch.tensor(told_by_first(1.5 + rank))
     save_file(model.state_dict() | {"drawn": drawn, "told": told}, folder / f"{rank}.safetensors")
 

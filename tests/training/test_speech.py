@@ -10,7 +10,7 @@ from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training import speech
 from comfyui_mytalk.training.augment_speech import augment, log_mel, stretch, warp_bands
-from comfyui_mytalk.training.loop import Run
+from comfyui_mytalk.training.run import Run
 from comfyui_mytalk.training.speech import best_score, mouth_loss, train_speech
 from comfyui_mytalk.training.speech_data import SpeechBatches, SpeechTraining, mel_of
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, phone_classes, read_shards, write_shard

@@ -88,6 +88,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add("--structure-weight", type=float, default=0.1, help="of 1 - SSIM (default %(default)s)")
     add("--kl-weight", type=float, default=1e-6, help="of the KL term of both posteriors (default %(default)s)")
+    add(
+        "--precision",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of the networks in training; float32 where the hardware has no bfloat16 (default %(default)s)",
+    )
     add("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only (default: all)")
     add(
         "--cut",
@@ -153,6 +159,9 @@ class Trainer:
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), args.rate, betas=(0.5, 0.9))
         self.ema = Ema(self.model, 0.999)
 
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.precision == "bfloat16")
+
     def step(self, step: int, sample: Sample, progress: float | None = None) -> dict[str, Tensor]:
         """One step on `sample`; the learning rate falls with `progress` 0..1 (default: the share of the steps)."""
         progress = step / self.args.steps if progress is None else progress
@@ -160,7 +169,7 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         set_learning_rate(self.discriminator_optimizer, DISCRIMINATOR_RATE * rate)
         adversarial = progress >= self.args.gan_from
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.autocast():
             picture, kl = self.model.generate(*sample.inputs, sample=True)
         picture = painted(picture.float(), sample)
         reconstruction, texture = reconstruction_loss(picture, sample), texture_loss(picture, sample)
@@ -181,7 +190,7 @@ class Trainer:
         return logs
 
     def _generator_gan(self, reconstruction: Tensor, fake: Tensor, real: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.autocast():
             logits, features = self.discriminator(fake)
             with torch.no_grad():
                 _, real_features = self.discriminator(real)
@@ -191,7 +200,7 @@ class Trainer:
         return self.args.gan_weight * balance.clamp(max=1.0) * adversarial + 0.1 * self.args.matching_weight * matching
 
     def _discriminator_step(self, fake: Tensor, real: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.autocast():
             loss = hinge_loss(self.discriminator(real)[0].float(), self.discriminator(fake)[0].float())
         descend(loss, self.discriminator_optimizer)
         return loss.detach()

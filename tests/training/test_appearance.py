@@ -99,6 +99,18 @@ def test_training_lowers_the_error(data):
     assert np.mean(errors[-10:]) < 0.7 * np.mean(errors[:5])
 
 
+def test_the_precision_is_the_one_asked_for(data):
+    sample, losses = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))), []
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        trainer = appearance.Trainer(TINY, arguments(data, data / "none", "--precision", precision, "--gan-from", "2"))
+        kinds = []
+        trainer.model.decoder.conv_out.register_forward_hook(lambda _, __, made, kinds=kinds: kinds.append(made.dtype))
+        losses.append(float(trainer.step(0, sample)["reconstruction"]))
+        assert kinds == [getattr(torch, precision)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[0] != losses[1]
+
+
 def test_workers_take_turns_and_make_what_one_would(data):
     stream = SampleStream(read_clips(data, "train"), TINY, 2, seed=3)
     alone = list(islice(stream, 3))

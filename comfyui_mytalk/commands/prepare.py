@@ -15,7 +15,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("videos", metavar="VIDEOS", nargs="+", type=Path, help="a folder of videos, or video files")
     add("-o", "--output", metavar="FOLDER", type=Path, required=True, help="folder of prepared clips")
-    add("--index", type=Path, metavar="FILE", help="JSON list with file, split, identity, corpus, …")
+    add("--index", type=Path, metavar="FILE", help="JSON list with file, split, identity, … (docs/training.md)")
     add("--val-share", type=float, default=0.05, help="of the identities, without index (default 0.05)")
     add("--shard", type=shard, default=(0, 1), metavar="I/N", help="only the I-th of N shares of the videos")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default %(default)s)")
@@ -40,4 +40,5 @@ def main(args: Namespace) -> str | None:
     if done.failed and not (done.prepared or done.skipped):
         raise InputError(f"none of the {len(done.failed)} videos could be prepared")
     counts = f"{len(done.prepared)} prepared, {len(done.skipped)} were there, {len(done.failed)} failed"
-    return None if args.quiet else f"{counts}: {args.output}"
+    counts += f", {len(done.updated)} were there and are now as the index says" if done.updated else ""
+    return None if args.quiet else "\n".join([f"{counts}: {args.output}", *done.contents])

@@ -128,9 +128,14 @@ def read_clip(path: Path) -> PreparedClip:
         ) from error
 
 
+def clip_paths(folder: str | Path) -> list[Path]:
+    """The files of a folder's prepared clips in name order; hidden ones are still being written, or were left so."""
+    return sorted(path for path in Path(folder).glob("*.safetensors") if not path.name.startswith("."))
+
+
 def read_clips(folder: str | Path, split: str | None = None) -> list[PreparedClip]:
     """All prepared clips of `folder` (of one split), in name order; raises InputError when there are none."""
-    every = [read_clip(path) for path in sorted(Path(folder).glob("*.safetensors"))]
+    every = [read_clip(path) for path in clip_paths(folder)]
     clips = [clip for clip in every if split in (None, clip.metadata.get("split"))]
     if clips:
         return clips

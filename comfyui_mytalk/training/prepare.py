@@ -5,19 +5,18 @@ f frames   n speech samples at 16 kHz
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from av.error import FFmpegError
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,35 +26,27 @@ from ..landmarks.track import FaceLandmarker, FaceTrack, track_faces
 from ..output import write_aside
 from ..speech.audio import read_audio, speech_16k
 from ..video.reader import VideoReader
-from .clips import FORMAT
+from .clips import FORMAT, PreparedClip, clip_paths, read_clip
+from .sources import SPLITS, Source, as_known, check_names, find_sources, with_splits
 
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 CHUNK = 16  # frames
 JPEG_QUALITY = 95
+INDEX = "index.json"
+OWN = ("format", "version", "clip", "fps", "size", "crop_size", "crop_centre", "crop_half", "prepared")  # not a row's
 MIN_FRAMES = 10  # usable ones: less teaches nothing
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Source:
-    """One video to prepare: its name in the prepared folder, and what is known about it."""
-
-    path: Path
-    clip: str
-    row: dict[str, Any]
-
-    @property
-    def file(self) -> str:
-        return Path(self.clip).with_suffix("").as_posix().replace("/", "__") + ".safetensors"
-
-
 @dataclass
 class PrepareReport:
-    """Names of the clips prepared now, of those already there, and the failed ones with the reason."""
+    """Names of the clips prepared now, of those already there, of those there of which the index says something new,
+    and the failed ones with the reason; and what is in the folder then, line by line."""
 
     prepared: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    contents: list[str] = field(default_factory=list)
 
 
 def prepare_folder(
@@ -70,24 +61,30 @@ def prepare_folder(
     """Prepare all videos of a folder (with its subfolders), or a list of them, into the folder `out`.
 
     `index` is a JSON list of rows with `file` (relative to the folder) and any of `split`, `identity`, `corpus`,
-    `av_offset_ms`, …; a folder's own `index.json` is used by itself. Without one the identity is the name of the
-    video's subfolder, else of the file, and `val_share` of the identities become the validation split.
+    `av_offset_ms`, …; a folder's own `index.json` is used by itself. Without one the identity is the name of the first
+    folder on the way to the video, else of the file, and `val_share` of the identities become the validation split.
     `shard` (i, n) prepares the videos number i, every n-th, so that n processes or machines share the work; splits
-    and names are those of all videos. Clips that are in `out` already are skipped, so an interrupted run is simply
-    started again; a bad video is logged and reported and does not stop the rest. Raises InputError, before any work,
-    when there is no video at all, when two videos would become one file, or when `index` cannot be read or does not
-    go with a list of videos.
+    and names are those of all videos. Clips that are in `out` already are not prepared again, so an interrupted run is
+    simply started again, and people keep their split; what an index says of them is written into them. A bad video is
+    logged and reported and does not stop the rest. `out/index.json` lists what is there, for `evaluate`. Raises
+    InputError, before any work, when there is no video at all, when two videos would become one file, when `index`
+    cannot be read or used or does not go with a list of videos, or when a file in `out` is damaged.
     """
-    sources = with_splits(find_sources(videos, index), val_share)
-    check_names(sources)
-    sources = sources[shard[0] :: shard[1]]
     out, report = Path(out), PrepareReport()
+    sources = find_sources(videos, index)
+    check_names(sources)
+    if isinstance(videos, str | Path) and Path(videos).resolve() == out.resolve():
+        raise InputError(f"got the folder of the videos {videos} as output, expected another one")
+    there = {clip.path.name: clip.metadata for clip in clips_of(out)}
+    sources = with_splits([as_known(s, there.get(s.file)) for s in sources], val_share, there.values())
+    sources = sources[shard[0] :: shard[1]]
     out.mkdir(parents=True, exist_ok=True)
     for done, source in enumerate(sources):
         if progress is not None:
             progress(done, len(sources))
         if (out / source.file).exists():
-            report.skipped.append(source.clip)
+            changed = update_clip(source, out / source.file)
+            (report.updated if changed else report.skipped).append(source.clip)
             continue
         try:
             prepare_video(source, out / source.file, landmarker)
@@ -97,61 +94,84 @@ def prepare_folder(
             report.failed[source.clip] = str(error)
     if progress is not None:
         progress(len(sources), len(sources))
+    clips = clips_of(out)
+    write_index(clips, out / INDEX, index)
+    report.contents = contents(clips)
     return report
 
 
-def find_sources(videos: str | Path | Iterable[str | Path], index: str | Path | None) -> list[Source]:
-    """The videos to prepare in name order; those of a folder with an index are the ones it lists."""
-    if not isinstance(videos, str | Path):
-        if index is not None:
-            raise InputError(f"got the index {index} and a list of videos, expected one folder: its files are in there")
-        return [Source(Path(path), Path(path).name, {"identity": Path(path).stem}) for path in videos]
-    folder = Path(videos)
-    own = folder / "index.json"
-    if index is not None or own.is_file():
-        sources = read_index(folder, Path(index or own))
-    else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
-        sources = [Source(path, path.relative_to(folder).as_posix(), {}) for path in paths]
-    if not sources:
-        raise InputError(f"no video in {folder}: expected files such as person/clip.mp4 ({', '.join(VIDEOS)})")
-    return [Source(source.path, source.clip, {"identity": identity_of(source), **source.row}) for source in sources]
+def clips_of(folder: Path) -> list[PreparedClip]:
+    """The prepared clips of a folder that may be empty, or not there yet."""
+    return [read_clip(path) for path in clip_paths(folder)]
 
 
-def read_index(folder: Path, index: Path) -> list[Source]:
-    """The videos of `folder` that an index lists; raises InputError when there is no such file, or it is no index."""
+def update_clip(source: Source, path: Path) -> bool:
+    """Write into a prepared clip what is now known about it; returns whether anything is new."""
+    known = read_clip(path).metadata
+    row = {key: str(value) for key, value in source.row.items() if value is not None and key not in OWN}
+    if known | row == known:
+        return False
+    with safe_open(path, framework="pt") as file:  # copies: the file is about to be replaced
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    with write_aside(path) as part:
+        save_file(tensors, part, known | row)
+    return True
+
+
+def write_index(clips: list[PreparedClip], path: Path, given: str | Path | None) -> None:
+    """List the clips for `evaluate --index`, which then knows the splits; an index of somebody else's stays."""
+    if not clips or (given is not None and path.exists() and path.samefile(given)):
+        return
+    if path.exists() and not is_ours(path):
+        logger.warning("%s was not made by `prepare`, and is left as it is", path)
+        return
+    rows = [
+        {
+            "file": clip.metadata["clip"],
+            "split": clip.metadata["split"],
+            "identity": clip.identity,
+            "corpus": clip.corpus,
+            "av_offset_ms": round(float(clip.metadata.get("av_offset_ms") or 0)),
+            "prepared": clip.path.name,
+        }
+        for clip in clips
+    ]
+    with write_aside(path) as part:
+        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def is_ours(index: Path) -> bool:
+    """Whether `write_index` made it: every row names a prepared file."""
     try:
-        rows = json.loads(index.read_text(encoding="utf-8"))
-        return [Source(folder / row["file"], row["file"], row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot read the index {index}: expected a JSON list of rows with a `file` ({error!r})"
-        ) from error
+        return all("prepared" in row for row in json.loads(index.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
-def check_names(sources: list[Source]) -> None:
-    """Raise InputError when two videos would become one prepared file: the second would pass for done."""
-    taken: dict[str, Source] = {}
-    for source in sources:
-        other = taken.setdefault(source.file, source)
-        if other is not source:
-            raise InputError(
-                f"{other.path} and {source.path} would both become {source.file}; rename one, or leave it out"
-            )
+def contents(clips: list[PreparedClip]) -> list[str]:
+    """Clips, people and hours of each split, line by line; warns of what trainers will miss."""
+    people, lines = {}, []
+    for split in SPLITS:
+        of = [clip for clip in clips if clip.metadata.get("split") == split]
+        people[split] = {clip.identity for clip in of}
+        hours = sum((clip.times[-1] - clip.times[0]).item() for clip in of) / 3600
+        lines.append(
+            f"{split}: {counted(len(of), 'clip')} of {counted(len(people[split]), 'person')}, {hours:.2f} hours"
+        )
+        if clips and not of:
+            logger.warning("no %s clip: training takes at least two people, one of them for validation", split)
+    if both := people["train"] & people["val"]:
+        logger.warning("%s in both splits, such as %s", counted(len(both), "person"), min(both))
+    if silent := sum(not clip.samples for clip in clips):
+        logger.warning(
+            "%s without sound: only train identity, appearance and occlusion use them", counted(silent, "clip")
+        )
+    return lines
 
 
-def identity_of(source: Source) -> str:
-    """Name of the video's subfolder, or of the file when it has none."""
-    clip = Path(source.clip)
-    return clip.parent.name or clip.stem
-
-
-def with_splits(sources: list[Source], val_share: float) -> list[Source]:
-    """Give each video that has no split one: whole identities go to `val`, chosen by a hash of their names."""
-    names = sorted({s.row["identity"] for s in sources}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    val = set(names[: max(1, round(val_share * len(names)))]) if len(names) > 1 and val_share > 0 else set()
-    splits = ({"split": "val" if s.row["identity"] in val else "train"} for s in sources)
-    return [Source(s.path, s.clip, split | s.row) for s, split in zip(sources, splits, strict=True)]
+def counted(number: int, what: str) -> str:
+    plural = "people" if what == "person" else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
 
 
 def prepare_video(source: Source, path: Path, landmarker: FaceLandmarker) -> None:
@@ -207,7 +227,7 @@ def describe(source: Source, reader: VideoReader, track: FaceTrack) -> dict[str,
         "corpus": "own",
         "av_offset_ms": 0,
         "face_px": round((x.amax(1) - x.amin(1)).median().item(), 1),
-        **{key: value for key, value in source.row.items() if value is not None},
+        **{key: value for key, value in source.row.items() if value is not None and key not in OWN},
         "format": FORMAT,
         "version": 1,
         "clip": source.clip,

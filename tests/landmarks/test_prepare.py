@@ -7,7 +7,8 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.align import cut_crops
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.training.clips import read_clips
-from comfyui_mytalk.training.prepare import find_sources, prepare_folder, with_splits
+from comfyui_mytalk.training.prepare import prepare_folder
+from comfyui_mytalk.training.sources import find_sources, with_splits
 from comfyui_mytalk.video.writer import VideoWriter
 
 

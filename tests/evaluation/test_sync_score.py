@@ -68,3 +68,12 @@ def test_frames_at_25_are_the_nearest_ones():
     assert frames_at_25(even_times(3, 12.5)).tolist() == [0, 0, 1, 1, 2]
     assert frames_at_25(torch.tensor([3.0, 3.1, 3.12], dtype=torch.float64)).tolist() == [0, 0, 1, 2]
     assert frames_at_25(torch.zeros(0)).tolist() == [] and frames_at_25(torch.zeros(1)).tolist() == [0]
+
+
+def test_a_judge_that_learnt_nothing_finds_no_offset():
+    """All vectors nearly alike: even the least distance at offset 0 is then no preference, and equal ones are none."""
+    seen, heard = (torch.nn.functional.normalize(x + 500, dim=1) for x in embeddings(0))
+    score = score_embeddings(seen, heard - 1)
+    assert score.offset_frames == 0 and 0 < score.confidence < 0.005 * score.distance and not score.in_sync
+    alike = torch.ones(WINDOWS, 16)
+    assert not score_embeddings(alike, alike).in_sync and not score_embeddings(alike, 2 * alike).in_sync

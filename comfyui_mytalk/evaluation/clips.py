@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
 from ..errors import InputError
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
@@ -32,17 +34,39 @@ def find_clips(
     """The clips of `folder`, or of its rows in `index`, in a fixed order; `limit` takes from each corpus in turn.
 
     `index` is a JSON list of rows with `file` (relative to `folder`) and optionally `split`, `corpus`, `identity`;
-    `folder/index.json` is used when there is one. Raises InputError when the folder or the choice is empty.
+    `folder/index.json` is used when there is one. Rows of videos that are not in `folder` are left out with a word: the
+    index of prepared clips may be of several folders. Raises InputError when the folder or the choice is empty, or when
+    `split` or `corpus` is asked for and there is no index that knows them.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that holds the talking clips")
     index = index or (folder / "index.json" if (folder / "index.json").is_file() else None)
-    clips = read_index(folder, index, split) if index else list_folder(folder)
+    if index is None and (split or corpus):
+        raise InputError(
+            f"got {'the split ' + split if split else 'the corpus ' + corpus}, which only an index tells, and there is "
+            f"none in {folder}: name it with --index (`prepare` writes index.json beside its clips)"
+        )
+    clips = only_there(read_index(folder, index, split), folder) if index else list_folder(folder)
     clips = [clip for clip in clips if corpus in (None, clip.corpus)]
     if not clips:
         wanted = " ".join(filter(None, ["no", split, corpus, "clips"]))
         raise InputError(f"{wanted} found in {folder}; expected videos ({' '.join(sorted(SUFFIXES))}) there")
     return in_turn(clips)[:limit]
+
+
+def only_there(clips: list[Clip], folder: Path) -> list[Clip]:
+    """Clips whose videos are in the folder; one line says how many are not."""
+    there = [clip for clip in clips if clip.path.is_file()]
+    if len(there) < len(clips):
+        first = next(clip.name for clip in clips if not clip.path.is_file())
+        logger.warning(
+            "%d of the %d clips of the index, such as %s, are not in %s",
+            len(clips) - len(there),
+            len(clips),
+            first,
+            folder,
+        )
+    return there
 
 
 def list_folder(folder: Path) -> list[Clip]:

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("clips", type=Path, help="folder of talking clips, each with its own speech")
     add("-o", "--output", type=Path, default=Path("report"), help="folder for the report (default %(default)s)")
-    add("--index", type=Path, help="JSON list of the clips (default CLIPS/index.json where there is one)")
+    add("--index", type=Path, help="JSON list of the clips, as `prepare` writes it (default CLIPS/index.json if any)")
     add("--split", help="only clips of this split of the index, for example val")
     add("--corpus", help="only clips of this corpus of the index")
     add("--limit", type=int, help="at most so many clips, taken from each corpus in turn")

@@ -26,6 +26,8 @@ def make_folder(root: Path) -> Path:
             (root / "val").mkdir(exist_ok=True)
             (root / name).touch()
     rows.append({"file": "train/x.mp4", "split": "train", "corpus": "web"})
+    (root / "train").mkdir(exist_ok=True)
+    (root / "train" / "x.mp4").touch()
     (root / "index.json").write_text(json.dumps(rows))
     return root
 
@@ -42,6 +44,20 @@ def test_a_folder_without_an_index_is_listed(tmp_path: Path) -> None:
     for name in ("b.mp4", "a.MOV", "note.txt"):
         (tmp_path / name).touch()
     assert [clip.name for clip in find_clips(tmp_path)] == ["a.MOV", "b.mp4"]
+
+
+@pytest.mark.parametrize("choice", [{"split": "val"}, {"corpus": "grid"}])
+def test_a_split_or_corpus_that_nobody_tells_is_refused(tmp_path: Path, choice: dict[str, str]) -> None:
+    """People who were trained on were scored as those held out."""
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"got the (split val|corpus grid), which only an index tells"):
+        find_clips(tmp_path, **choice)
+
+
+def test_rows_of_other_folders_are_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (make_folder(tmp_path) / "val" / "tv-1.mp4").unlink()
+    assert len(find_clips(tmp_path)) == 7
+    assert "1 of the 8 clips of the index, such as val/tv-1.mp4, are not in" in caplog.text
 
 
 @pytest.mark.parametrize("problem", ["missing", "empty", "split", "index"])

@@ -27,7 +27,7 @@ from comfyui_mytalk.appearance.render import References, render_crops, window_ma
 from comfyui_mytalk.geometry import Geometry
 from comfyui_mytalk.landmarks.canonical import from_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
-from comfyui_mytalk.training.appearance_data import GAP, ClipView, mouth_boxes, nearest
+from comfyui_mytalk.training.appearance_data import ClipView, mouth_boxes, nearest
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
 
 LOOKED = 40  # frames of a film that are tried as the first of a pair
@@ -56,7 +56,7 @@ def find_pairs(clips: list[PreparedClip], light: float) -> Iterator[Pair]:
         if not pairs:
             continue
         _, first, second = max(pairs)
-        far = (np.abs(view.frames - first) >= GAP) & (np.abs(view.frames - second) >= GAP)
+        far = (np.abs(view.frames - first) >= view.gap) & (np.abs(view.frames - second) >= view.gap)
         if far.sum() >= FEWEST:
             found.add(clip.identity)
             yield Pair(view, first, second, view.frames[far], uneven_gain(view.size, light, rng))

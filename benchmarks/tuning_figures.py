@@ -16,7 +16,7 @@ import torch
 
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.tuning import tuned_copy
-from comfyui_mytalk.training.appearance_data import GAP, ClipView
+from comfyui_mytalk.training.appearance_data import ClipView
 from comfyui_mytalk.training.appearance_validation import FIGURES, MIN_FACE, corpus_mean, network, score_corpora
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
 from comfyui_mytalk.training.tune import TuneOptions, tune_appearance
@@ -35,7 +35,7 @@ def choose_clips(clips: list[PreparedClip], count: int) -> list[PreparedClip]:
 def first_half(clip: PreparedClip) -> ClipView:
     """The frames that tuning may see, with a gap to those that are scored."""
     view = ClipView(clip)
-    view.frames = view.frames[view.frames < len(clip) // 2 - GAP]
+    view.frames = view.frames[view.frames < len(clip) // 2 - view.gap]
     return view
 
 

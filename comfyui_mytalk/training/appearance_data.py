@@ -19,18 +19,23 @@ from ..appearance.params import AppearanceParams
 from ..appearance.references import BANK, mouth_shape, reference_bank, reference_features
 from ..appearance.regression import PictureRegression
 from ..appearance.render import Inputs, References, model_inputs, window_mask
+from ..errors import InputError
 from ..landmarks.align import apply_transform, invert
-from ..landmarks.canonical import mouth_opening
+from ..landmarks.canonical import mouth_opening, to_canonical
 from ..landmarks.drawing import render_landmarks
 from ..landmarks.sets import landmark_set
 from .augment_faces import colour_jitter, mirror, reshape_face
 from .clips import PreparedClip
 from .loop import step_rng
 
-GAP = 6  # frames between a target and any of its references: neighbours would give the answer away
+GAP = 0.24  # seconds between a target and any of its references: neighbours would give the answer away
 MOUTH_MARGIN = 14  # pixels around the lips that count as the mouth box
 NOISE = 0.4  # pixels: detectors tremble
 FEW = (1, 16)  # pictures, when a regression is given few
+HELD_BYTES = 10e9  # of views in each process that makes samples: all of 860 short clips (8.0e9)
+FRAME_BYTES = 4_000  # of a view: landmarks in the crop, and the head's pose
+FEWEST_HELD = 16  # views, however large: a batch shows several people
+VISIT = 32  # samples of a clip, when not all are held, before another takes its place; to make a view costs as five
 DRIFT = 0.03  # of the way to another mouth, as a motion model errs; three times that taught the network to blur
 
 
@@ -73,11 +78,13 @@ class ClipView:
     """A prepared clip with what references are chosen by, computed once."""
 
     def __init__(self, clip: PreparedClip) -> None:
-        self.clip = clip
-        self.shape = mouth_shape(clip.canonical)
+        self.clip, self.gap = clip, gap_frames(clip.fps)
+        landmarks = clip.points
+        canonical = to_canonical(landmarks, clip.pose)  # not the clip's own, which it would keep
+        self.shape = mouth_shape(canonical)
         self.size = int(clip.metadata["crop_size"])
-        self.extent = mask_extent(clip.canonical, clip.found)
-        self.points = apply_transform(invert(clip.transform), clip.points[..., :2])
+        self.extent = mask_extent(canonical, clip.found)
+        self.points = apply_transform(invert(clip.transform), landmarks[..., :2])
         self.frames = clip.found.nonzero()[:, 0].numpy()
         self.bank, self.regression = self.frames[:0], None  # `know`, when it is first needed
 
@@ -126,6 +133,17 @@ class ClipView:
         """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
         weights = self.shares(frame, allowed)
         return self.regression.picture(weights), self.regression.base[None]
+
+
+def gap_frames(fps: float) -> int:
+    """`GAP` in frames, at least one; as many between those of a thinned clip, which lie farther apart."""
+    return max(1, round(GAP * fps))
+
+
+def view_bytes(clip: PreparedClip, regression: bool) -> int:
+    """About how much memory the view of a clip takes up, with the pictures of its regression or without one."""
+    pictures = min(len(clip), BANK) * 3 * int(clip.metadata["crop_size"]) ** 2
+    return len(clip) * FRAME_BYTES + regression * pictures
 
 
 def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
@@ -184,7 +202,7 @@ def choose(
 
 def allowed_references(view: ClipView, frame: int) -> np.ndarray:
     """Frames of the clip that may be references for `frame`."""
-    far = view.frames[np.abs(view.frames - frame) >= GAP]
+    far = view.frames[np.abs(view.frames - frame) >= view.gap]
     return far if len(far) else view.frames
 
 
@@ -193,27 +211,55 @@ class SampleStream(IterableDataset):
 
     Several workers of a DataLoader take turns, each with views of its own of the clips.
     Clips are drawn so that every identity counts alike up to a square root, and large faces more than small ones.
+
+    The views of `held_bytes` are kept. Where that is not all of them, nearly every clip drawn would need a new one:
+    there are then as many places as views can be held, samples are drawn from any of the clips that have one, and in
+    each place a clip gives way to another, drawn by the same weights, after about `VISIT` samples; the places take
+    turns, so that views are made all the time and not all at once. Which clip has a place at a step follows from the
+    seed, the place and the step.
     """
 
     View: type[ClipView] = ClipView
+    held_bytes: float = HELD_BYTES
 
     def __init__(
         self, clips: list[PreparedClip], params: AppearanceParams, batch: int, seed: int, start: int = 0
     ) -> None:
-        self.clips = [clip for clip in clips if len(clip) > 2 * GAP]
+        self.clips = [clip for clip in clips if len(clip) > 2 * gap_frames(clip.fps) and clip.found.any()]
         self.params, self.batch, self.seed, self.start = params, batch, seed, start
         frames = {clip.identity: 0 for clip in self.clips}
         for clip in self.clips:
             frames[clip.identity] += len(clip)
         weight = np.array([len(c) / frames[c.identity] ** 0.5 * min(c.face_px / 128, 1.5) ** 2 for c in self.clips])
+        if not weight.sum() > 0:
+            raise InputError(
+                f"no clip to train on: each of the {len(clips)} is no longer than {2 * GAP:.2f} s, or shows no face; "
+                "prepare longer clips"
+            )
         self.weight = weight / weight.sum()
-        self.views: dict[int, ClipView] = {}
+        self.places = self._places()
+        self.views: dict[int, tuple[int, int, ClipView]] = {}  # by place: since which turn, of which clip
 
-    def view(self, index: int) -> ClipView:
-        """The view of a clip, made once."""
-        if index not in self.views:
-            self.views[index] = self.View(self.clips[index])
-        return self.views[index]
+    def _places(self) -> int | None:
+        """How many views are held; None when every clip's is."""
+        sizes = np.array([view_bytes(clip, self.params.regression) for clip in self.clips])
+        if sizes.sum() <= self.held_bytes:
+            return None
+        return max(FEWEST_HELD, int(self.held_bytes / (self.weight @ sizes)))
+
+    def view(self, place: int, step: int = 0) -> tuple[int, ClipView]:
+        """Which clip has a place at a step, and its view, made once; a clip's place is its index where all are held."""
+        turn = 0 if self.places is None else (step * self.batch + place * VISIT) // (VISIT * self.places)
+        if place in self.views and self.views[place][0] != turn:
+            self.views.pop(place)[2].clip.forget()
+        if place not in self.views:
+            clip = place if self.places is None else self._visitor(place, turn)
+            self.views[place] = turn, clip, self.View(self.clips[clip])
+        return self.views[place][1:]
+
+    def _visitor(self, place: int, turn: int) -> int:
+        rng = np.random.default_rng((self.seed, place, turn + 1))  # not 0, or it were the same as that of a step
+        return int(rng.choice(len(self.clips), p=self.weight))
 
     def steps(self) -> Iterator[int]:
         """The steps that this worker makes, or all of them where there are no workers."""
@@ -224,14 +270,16 @@ class SampleStream(IterableDataset):
     def __iter__(self) -> Iterator[Sample]:
         for step in self.steps():
             rng = step_rng(self.seed, step)
-            raws = [draw_raw(self.view(clip), frame, self.params, rng) for clip, frame in self.draw(rng)]
+            raws = [draw_raw(view, frame, self.params, rng) for _, view, frame in self.draw(step, rng)]
             yield sample_of(self.params, augmented(RawSample.stack(raws), rng), rng)
 
-    def draw(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-        """Index of the clip and target frame of each sample of a batch."""
+    def draw(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, ClipView, int]]:
+        """Index and view of the clip, and target frame, of each sample of a step's batch."""
         for _ in range(self.batch):
-            clip = int(rng.choice(len(self.clips), p=self.weight))
-            yield clip, int(rng.choice(self.view(clip).frames))
+            anywhere = self.places is not None
+            place = int(rng.integers(self.places) if anywhere else rng.choice(len(self.clips), p=self.weight))
+            clip, view = self.view(place, step)
+            yield clip, view, int(rng.choice(view.frames))
 
 
 def augmented(raw: RawSample, rng: np.random.Generator) -> RawSample:

@@ -9,6 +9,7 @@ a step depends on the seed and the step alone, as in `appearance_data.SampleStre
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,24 +61,30 @@ class BlindView(ClipView):
 
 
 class ChoiceStream(SampleStream):
-    """Endless choices from step `start` on; several workers take turns."""
+    """Endless choices from step `start` on; several workers take turns.
+
+    All clips' pictures are on the device, so all views are held: they are small without pictures.
+    """
 
     View = BlindView
+    held_bytes = math.inf
 
     def __iter__(self) -> Iterator[Choices]:
         first = first_rows(self.clips)
         for step in self.steps():
             rng = step_rng(self.seed, step)
-            rows = [self._choose(clip, frame, first[clip], rng) for clip, frame in self.draw(rng)]
+            rows = [self._choose(*drawn, first, rng) for drawn in self.draw(step, rng)]
             yield Choices(*map(torch.stack, zip(*rows, strict=True)))
 
-    def _choose(self, clip: int, frame: int, first: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        view = self.view(clip)
+    def _choose(
+        self, clip: int, view: ClipView, frame: int, first: list[int], rng: np.random.Generator
+    ) -> tuple[Tensor, ...]:
         references, allowed = choose(view, frame, self.params, rng)
         shares = torch.zeros(BANK) if allowed is None else view.shares(frame, allowed)[0]
         shares = F.pad(shares, (0, BANK - len(shares)))
         openings = view.openings(references if allowed is None else allowed)
-        return torch.tensor(first + frame), first + torch.tensor(references), torch.tensor(clip), shares, openings
+        rows = first[clip] + torch.tensor([frame, *references])
+        return rows[0], rows[1:], torch.tensor(clip), shares, openings
 
 
 class DevicePictures:
@@ -130,7 +137,7 @@ class DevicePictures:
 
 def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> Iterator[Sample]:
     """The samples of a stream, made on `device`, with `workers` processes that choose."""
-    views = [stream.view(index) for index in range(len(stream.clips))]  # before the workers start: they share them
+    views = [stream.view(index)[1] for index in range(len(stream.clips))]  # before the workers start: they share them
     pictures = DevicePictures(views, device, stream.params.regression)
     own = torch.Generator()  # else starting workers would draw from the generator that training uses
     loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=start_worker, generator=own)

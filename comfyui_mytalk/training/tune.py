@@ -22,16 +22,16 @@ from ..devices import multiplies_bfloat16
 from ..errors import InputError
 from ..frames import FrameSource, cut_frames
 from ..geometry import Geometry, geometry
-from ..landmarks.canonical import Pose, to_canonical
+from ..landmarks.canonical import Pose
 from ..landmarks.track import FaceTrack
 from .appearance import freeze_encoders
 from .appearance_data import (
-    GAP,
     ClipView,
     RawSample,
     Sample,
     cut_sample,
     draw_raw,
+    gap_frames,
     make_sample,
 )
 from .appearance_losses import painted, painted_where, tuning_loss
@@ -72,10 +72,7 @@ class ActorClip:
     transform: Tensor  # (f, 2, 3)
     pictures: Tensor  # (m, 3, s, s) uint8
     slots: dict[int, int]
-
-    @property
-    def canonical(self) -> Tensor:
-        return to_canonical(self.points, self.pose)
+    fps: float
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -91,16 +88,18 @@ def actor_clip(
 ) -> ActorClip:
     """Keep at most `frames` frames of a clip, evenly spread; raises InputError when it is too short to learn from."""
     usable = track.usable.nonzero()[:, 0]
-    if len(usable) <= 2 * GAP:
+    fps = (len(track) - 1) / max(float(track.times.diff().sum()), 1e-6)
+    if len(usable) <= 2 * gap_frames(fps):
         raise InputError(
-            f"got {len(usable)} frames with a usable face to tune on, expected more than {2 * GAP}; give a longer video"
+            f"got {len(usable)} frames with a usable face to tune on, expected more than {2 * gap_frames(fps)}; "
+            "give a longer video"
         )
     kept = usable[torch.linspace(0, len(usable) - 1, min(frames, len(usable))).long()]
     pictures = cut_frames(source, place, kept, progress=progress)
     found = torch.zeros(len(track), dtype=torch.bool)
     found[kept] = True
     slots = {int(frame): i for i, frame in enumerate(kept)}
-    return ActorClip(track.points, found, place.pose, place.transform, pictures, slots)
+    return ActorClip(track.points, found, place.pose, place.transform, pictures, slots, fps)
 
 
 def tune_appearance(

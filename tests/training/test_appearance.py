@@ -26,9 +26,8 @@ from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
-from comfyui_mytalk.training import appearance
+from comfyui_mytalk.training import appearance, appearance_data
 from comfyui_mytalk.training.appearance_data import (
-    GAP,
     ClipView,
     SampleStream,
     allowed_references,
@@ -37,6 +36,7 @@ from comfyui_mytalk.training.appearance_data import (
     draw_raw,
     draw_references,
     make_sample,
+    view_bytes,
 )
 from comfyui_mytalk.training.appearance_losses import (
     fidelity_loss,
@@ -46,8 +46,9 @@ from comfyui_mytalk.training.appearance_losses import (
     texture_loss,
 )
 from comfyui_mytalk.training.appearance_validation import validation_samples
-from comfyui_mytalk.training.clips import read_clips
-from tests.synthetic_clips import write_clips
+from comfyui_mytalk.training.clips import read_clip, read_clips
+from comfyui_mytalk.training.loop import step_rng
+from tests.synthetic_clips import SIDE, write_clip, write_clips
 
 TINY = AppearanceParams(
     size=64, channels=32, multipliers=(1, 1), encoder_blocks=1, decoder_blocks=1, latent=4, attention=False,
@@ -120,6 +121,79 @@ def test_workers_take_turns_and_make_what_one_would(data):
         assert all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors(), strict=True))
 
 
+@pytest.fixture
+def many(tmp_path, monkeypatch) -> SampleStream:
+    """A stream of more clips than it may hold views of."""
+    monkeypatch.setattr(appearance_data, "FEWEST_HELD", 3)
+    monkeypatch.setattr(appearance_data, "VISIT", 4)
+    monkeypatch.setattr(SampleStream, "held_bytes", 1.0)
+    clips = read_clips(write_clips(tmp_path / "many", identities=4, takes=2, frames=20), "train")
+    return SampleStream(clips, TINY, 2, seed=3)
+
+
+def test_no_more_views_are_held_than_may_be_and_yet_every_clip_comes(many):
+    seen = set()
+    for step in range(60):
+        drawn = list(many.draw(step, step_rng(3, step)))
+        seen |= {clip for clip, _, _ in drawn}
+        assert all(view.clip is many.clips[clip] for clip, view, _ in drawn) and len(many.views) <= 3
+    assert seen == set(range(len(many.clips)))
+    kept = [view.clip for _, _, view in many.views.values()]
+    assert all(clip in kept or "pose" not in vars(clip) for clip in many.clips), "what went away left nothing behind"
+
+
+def test_places_change_hands_one_after_the_other(many):
+    """Else the network would wait for all views at once; and samples of a clip are as many as its view is worth."""
+    turns = [[many.view(place, step) and many.views[place][0] for place in range(3)] for step in range(40)]
+    changes = np.abs(np.diff(turns, axis=0))
+    assert changes.sum(1).max() == 1
+    assert changes.sum() == pytest.approx(40 * many.batch / appearance_data.VISIT, abs=3)
+
+
+def test_places_are_taken_by_weight(many):
+    many.weight = np.array([0.5, 0.3, 0.2] + 5 * [0.0])
+    visitors = [many._visitor(place, turn) for place in range(20) for turn in range(50)]
+    np.testing.assert_allclose(np.bincount(visitors, minlength=8) / 1000, many.weight, atol=0.05)
+
+
+def test_streams_of_many_clips_can_be_resumed_and_shared_out(many):
+    whole = list(islice(many, 12))
+    pickle.dumps(many)
+    again = next(iter(SampleStream(many.clips, TINY, 2, seed=3, start=9)))
+    together = islice(DataLoader(SampleStream(many.clips, TINY, 2, seed=3), None, num_workers=2), 12)
+    for one, other in [(whole[9], again), *zip(whole, together, strict=True)]:
+        assert all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors(), strict=True))
+
+
+def test_sets_that_fit_are_drawn_from_as_a_whole(data):
+    stream = SampleStream(read_clips(data, "train"), appearance.design(TINY, "regression"), 8, seed=0)
+    rng, wanted = step_rng(0, 5), step_rng(0, 5)
+    for clip, view, frame in stream.draw(5, rng):
+        assert clip == wanted.choice(len(stream.clips), p=stream.weight) and view is stream.view(clip, 77)[1]
+        assert frame == wanted.choice(view.frames)
+    size = view_bytes(stream.clips[0], True)
+    view, pictures = stream.view(0)[1], 40 * 3 * SIDE**2
+    view.know(view.frames)
+    assert view.regression.pictures.nbytes == pictures
+    assert size - pictures >= view.points.nbytes + view.shape.nbytes
+
+
+def test_clips_of_which_none_can_be_trained_on_are_named(tmp_path):
+    short = read_clip(write_clip(tmp_path, "train", 0, 0, frames=12))
+    faceless = read_clip(write_clip(tmp_path, "train", 1, 0, frames=40))
+    faceless.found[:] = False
+    with pytest.raises(InputError, match="no clip to train on: each of the 2"):
+        SampleStream([short, faceless], TINY, 2, seed=0)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(25.0, 6), (24.0, 6), (60.0, 14), (15.0, 4), (1.0, 1)])
+def test_references_keep_their_distance_in_time(fps, frames, tmp_path):
+    """Frames that lie closer together in time look more alike: films of 60 a second gave the answer away."""
+    view = ClipView(read_clip(write_clip(tmp_path, "train", 0, 0, frames=40, fps=fps)))
+    assert view.gap == frames
+    assert np.abs(allowed_references(view, 20) - 20).min() == frames
+
+
 def test_the_last_step_is_validated_once_and_a_run_that_is_over_stays_over(data, tmp_path):
     train(data, tmp_path, "--steps", "3")
     with open(tmp_path / "log.csv", newline="") as file:
@@ -136,7 +210,7 @@ def test_references_keep_their_distance_from_the_target(data):
         for seed in range(20):
             rng = np.random.default_rng(seed)
             chosen = draw_references(view, frame, allowed_references(view, frame), 3, rng)
-            assert min(abs(i - frame) for i in chosen) >= GAP
+            assert min(abs(i - frame) for i in chosen) >= view.gap
             assert view.shape[chosen, 0].diff().min() >= 0, "references are in order of opening"
 
 
@@ -147,7 +221,7 @@ def test_a_regression_is_told_nothing_near_the_target(data):
             told = {}
             view.raw = lambda _, near, allowed, told=told: told.update(near=near, allowed=allowed)
             draw_raw(view, frame, params, np.random.default_rng(seed))
-            assert np.abs(told["allowed"] - frame).min() >= GAP
+            assert np.abs(told["allowed"] - frame).min() >= view.gap
             assert len(told["near"]) == params.references - 1 and set(told["near"]) <= set(told["allowed"])
 
 

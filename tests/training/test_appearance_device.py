@@ -14,7 +14,7 @@ import torch
 
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.training.appearance import design
-from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, SampleStream, choose
+from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, choose
 from comfyui_mytalk.training.appearance_device import (
     ChoiceStream,
     DevicePictures,
@@ -48,11 +48,11 @@ def same(one: Sample, other: Sample) -> bool:
 @pytest.mark.parametrize("params", [TINY, REGRESSION])
 def test_the_pictures_are_those_of_the_clips(data: Path, params: AppearanceParams) -> None:
     stream = ChoiceStream(read_clips(data), params, 4, seed=0)
-    views = [stream.view(clip) for clip in range(len(stream.clips))]
+    views = [stream.view(clip)[1] for clip in range(len(stream.clips))]
     batch = DevicePictures(views, CPU, params.regression).raw(next(iter(stream)))
     rng, raws = step_rng(0, 0), []
-    for clip, frame in SampleStream.draw(stream, rng):
-        raws.append(ClipView(stream.clips[clip]).raw(frame, *choose(views[clip], frame, params, rng)))
+    for clip, view, frame in stream.draw(0, rng):
+        raws.append(ClipView(stream.clips[clip]).raw(frame, *choose(view, frame, params, rng)))
     wanted = RawSample.stack(raws)
     assert len({float(crop.mean()) for crop in wanted.crop}) > 1, "more than one picture is compared"
     for f in fields(RawSample):

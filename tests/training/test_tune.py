@@ -15,7 +15,7 @@ from comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning, t
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training import appearance_losses
-from comfyui_mytalk.training.appearance_data import GAP, ClipView
+from comfyui_mytalk.training.appearance_data import ClipView
 from comfyui_mytalk.training.appearance_losses import reconstruction_loss, tuning_loss
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.tune import TuneOptions, draw_batch, tune_appearance
@@ -120,4 +120,4 @@ def test_a_target_is_never_shown_to_itself(view, model, monkeypatch):
     raw = view.raw
     monkeypatch.setattr(view, "raw", lambda frame, chosen, _: shown.append((frame, chosen)) or raw(frame, chosen))
     draw_batch(view, model.params, 12, np.random.default_rng(1))
-    assert len(shown) == 12 and all(abs(i - frame) >= GAP for frame, chosen in shown for i in chosen)
+    assert len(shown) == 12 and all(abs(i - frame) >= view.gap for frame, chosen in shown for i in chosen)

@@ -180,13 +180,16 @@ def content_key(*parts: Tensor | str | float) -> str:
     return digest.hexdigest()[:32]
 
 
-def read_offsets(path: str | Path) -> dict[str, float]:
+def read_offsets(path: str | Path | None, clips: Iterable[PreparedClip] | None = None) -> dict[str, float]:
     """Seconds by which each clip's speech is late, by clip name, from a JSON such as `scripts/align_clips.py` writes.
 
+    None without a file. They are checked against `clips`, when given (`check_offsets`).
     Rows of `scripts/estimate_offsets.py`, whose `offset_frames` say by how many frames the picture is late, are read
     too; those without a number, of clips too short to say, are passed over. Raises InputError when the file cannot be
     read, or holds no clip or anything else.
     """
+    if path is None:
+        return {}
     try:
         rows = {name: _seconds_late(row) for name, row in json.loads(Path(path).read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -197,6 +200,8 @@ def read_offsets(path: str | Path) -> dict[str, float]:
     offsets = {name: seconds for name, seconds in rows.items() if seconds is not None}
     if not offsets:
         raise InputError(f"the offsets {path} hold no clip: expected JSON such as {{clip: seconds}}")
+    if clips is not None:
+        check_offsets(offsets, clips)
     return offsets
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import whole_number
 from ..devices import pick_device
-from ..errors import InputError
 from ..evaluation.metrics import CLOSED
 from ..landmarks.canonical import mouth_opening
 from ..landmarks.sets import landmark_set
@@ -30,10 +29,10 @@ from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
 from ..motion.model import MotionModel, Needs
 from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
-from .clips import check_offsets, read_clips, read_offsets
+from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
 from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
-from .motion_validation import check_validation, save_sheet, validate
+from .motion_validation import save_sheet, validate
 from .processes import is_first, own_seed, own_share
 from .run import Run
 from .schedule import set_learning_rate
@@ -261,24 +260,10 @@ def person_of(args: Namespace, extractor: IdentityExtractor) -> IdentityExtracto
 
 def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[list[Take], list[Take]]:
     """Takes to train on, in all versions, and to validate on, where this process does."""
-    offsets, cache = read_offsets(args.offsets) if args.offsets else None, Path(args.cache)
-    clips, held_out = own_share(read_clips(args.data, "train")), read_clips(args.data, "val")
-    check_offsets(offsets, clips)
-    takes, val = load_takes(clips, encode, cache, VERSIONS[: args.versions], offsets), []
-    check_takes(takes, args.data)
-    if is_first():
-        val = load_takes(held_out, encode, cache, (CLEAN,), offsets)
-        check_validation(val, args.data)
-    return takes, val
-
-
-def check_takes(takes: list[Take], data: str) -> None:
-    """Raise InputError when there is nothing to train on; `data` names the folder."""
-    if not takes:
-        raise InputError(
-            f"no usable train clip in {data}: each is shorter than a second, has no sound or shows a face in too few "
-            "of its frames; prepare longer clips"
-        )
+    clips, held_out, cache = read_clips(args.data, "train"), read_clips(args.data, "val"), Path(args.cache)
+    offsets = read_offsets(args.offsets, clips)
+    takes = load_takes(own_share(clips), encode, cache, VERSIONS[: args.versions], offsets)
+    return takes, load_takes(held_out, encode, cache, (CLEAN,), offsets) if is_first() else []
 
 
 def train_on(

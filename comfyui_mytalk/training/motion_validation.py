@@ -15,7 +15,6 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..evaluation.metrics import (
     articulation_ratio,
     closure_scores,
@@ -98,15 +97,6 @@ def known(summary: Callable[[list[float]], float], values: list[float]) -> float
     """`summary` of the values that are numbers; nan when none is."""
     numbers = [value for value in values if not math.isnan(value)]
     return float(summary(numbers)) if numbers else math.nan
-
-
-def check_validation(takes: list[Take], data: str | Path) -> None:
-    """Raise InputError when there is nothing to validate on, before hours of training; `data` names the folder."""
-    if not takes:
-        raise InputError(
-            f"no usable validation clip in {data}: each of its val clips is shorter than a second, has no sound or "
-            "shows a face in too few of its frames; prepare longer clips of people for validation"
-        )
 
 
 def validate(

@@ -174,7 +174,7 @@ def train_speech(
     seed_everything(seed)
     train, val = read_clips(clips, "train"), read_clips(clips, "val")
     space = mouth_space(train)
-    offsets = known_offsets(train) if offsets is None else offsets
+    offsets = known_offsets(train) | (offsets or {})
     batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
     real = mouth_clips(val, space)
     if not any(len(clip.clip.speech) for clip in real):
@@ -224,10 +224,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--phones", help="JSON of phone classes by clip name, from scripts/label_phones.py (default: none known)")
 
 
+def read_phones(path: str) -> dict[str, list[int]]:
+    """Classes at 50 Hz by clip name; raises InputError when the file holds no such thing."""
+    try:
+        phones = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {name: [int(label) for label in labels] for name, labels in phones.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"cannot read the phones {path} ({error!r}): expected what `python -m scripts.label_phones` writes"
+        ) from error
+
+
 @trainer(lambda _: "speech_own")
 def main(args: Namespace) -> str:
-    offsets = read_offsets(args.offsets) if args.offsets else None
-    phones = json.loads(Path(args.phones).read_text()) if args.phones else None
+    offsets = read_offsets(args.offsets, read_clips(args.data, "train"))
+    phones = read_phones(args.phones) if args.phones else None
     device, command = pick_device(args.device), f"train speech --steps {args.steps} --seed {args.seed}"
     data, run = (args.data, args.synthetic), Run.of(args)
     train_speech(*data, run, args.steps, args.seed, None, args.save, command, offsets, phones, device)

@@ -25,9 +25,9 @@ from ..motion.identity import IdentityExtractor, load_identity
 from ..motion.model import MotionModel, check_needs, load_motion
 from ..motion.style import StyleMemory
 from ..speech.features import load_speech_encoder
-from .clips import check_offsets, read_clips, read_offsets
+from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
-from .motion import MotionLoss, add_objective, check_takes, export
+from .motion import MotionLoss, add_objective, export
 from .motion_data import VERSIONS, Take, load_takes
 from .processes import is_first, own_seed, own_share
 from .run import Run
@@ -120,10 +120,8 @@ def main(args: Namespace) -> str:
     base = load_motion(args.start)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
-    offsets = read_offsets(args.offsets) if args.offsets else None
-    check_offsets(offsets, clips)
+    offsets = read_offsets(args.offsets, clips)
     takes = load_takes(own_share(clips), speech, cache, VERSIONS[: args.versions], offsets)
-    check_takes(takes, args.data)
     model = train(base, takes, extractor, args)
     if is_first():
         export(model, args)

@@ -26,8 +26,7 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
-from .clips import read_clips
-from .clips import read_offsets as seconds_by_clip
+from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
 from .processes import is_first, own_seed, own_share
 from .run import Run
@@ -126,11 +125,6 @@ def validate(judge: SyncJudge, clips: list[SyncClip]) -> dict[str, float]:
     return figures
 
 
-def read_offsets(path: str | Path | None) -> dict[str, float]:
-    """Seconds by which each clip's speech is late, by clip name, as for every trainer; raises InputError as they do."""
-    return {} if path is None else seconds_by_clip(path)
-
-
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of `train sync-judge`."""
     add_run_arguments(parser, "runs/sync_judge", 4000)
@@ -155,8 +149,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 @trainer(lambda args: f"sync_judge_{args.preset}")
 def main(args: Namespace) -> str:
     """Train, validate, save; says what was written."""
-    device, offsets = pick_device(args.device), read_offsets(args.offsets)
-    train, val = read_clips(args.data, "train"), read_clips(args.data, "val")
+    device, train, val = pick_device(args.device), read_clips(args.data, "train"), read_clips(args.data, "val")
+    offsets = read_offsets(args.offsets, train)
     seed_everything(args.seed)
     held_out = load_clips(val, cache=args.cache) if is_first() else []
     sampler = StretchSampler(load_clips(own_share(train), offsets, args.cache), LENGTH)

@@ -48,6 +48,13 @@ def test_offsets_that_are_none_are_refused(tmp_path: Path, content: Any) -> None
         read_offsets(tmp_path / "offsets.json")
 
 
+def test_offsets_are_read_for_clips_or_are_none(tmp_path: Path) -> None:
+    (tmp_path / "offsets.json").write_text('{"a": 0.1}')
+    assert read_offsets(None, named("a")) == {} and read_offsets(tmp_path / "offsets.json", named("a")) == {"a": 0.1}
+    with pytest.raises(InputError, match="none of the 1 clips"):
+        read_offsets(tmp_path / "offsets.json", named("b"))
+
+
 def test_offsets_of_other_clips_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
     check_offsets(None, named("a"))
     check_offsets({"a": 0.1, "x": 0.1}, named("a"))

@@ -11,7 +11,7 @@ from comfyui_mytalk.speech.features import load_speech_encoder
 from comfyui_mytalk.training import speech
 from comfyui_mytalk.training.augment_speech import augment, log_mel, stretch, warp_bands
 from comfyui_mytalk.training.run import Run
-from comfyui_mytalk.training.speech import best_score, mouth_loss, train_speech
+from comfyui_mytalk.training.speech import best_score, mouth_loss, read_phones, train_speech
 from comfyui_mytalk.training.speech_data import SpeechBatches, SpeechTraining, mel_of
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, phone_classes, read_shards, write_shard
 from tests.support.pretended_device import DEVICE, PretendedDevice
@@ -172,3 +172,11 @@ def test_it_trains_on_a_device(material, tmp_path, monkeypatch):
         train_speech(*material, Run(tmp_path), 1, options=SHORT, output=tmp_path / "x.safetensors", device=DEVICE)
     assert device.runs > 100 and kinds == ["pretended"]
     assert load_speech_encoder(tmp_path / "x.safetensors")(torch.randn(16000)).isfinite().all()
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", '{"a": 1}', '{"a": ["x"]}'])
+def test_phones_that_cannot_be_read_are_one_clear_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "phones.json").write_text(content)
+    with pytest.raises(InputError, match=r"cannot read the phones .*phones\.json"):
+        read_phones(str(tmp_path / "phones.json"))

@@ -7,7 +7,7 @@ landmarks, faces of at least 100 px, medians over a corpus' clips, mean over cor
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +31,18 @@ FIGURES = ("psnr", "ssim", "sharpness")
 
 def validation_samples(
     clips: list[PreparedClip], p: AppearanceParams, per_clip: int = 3, fixed: bool = False
-) -> list[tuple[PreparedClip, RawSample]]:
-    """Targets spread over the second half of each clip, with references of the first half.
+) -> Iterator[tuple[PreparedClip, RawSample]]:
+    """Targets spread over the second half of each clip, with references of the first half; pictures of one at a time.
 
     References are the nearest mouths, or (`fixed`) closed, middle and widest as in the paper, which are then also all
     that a regression knows.
     """
-    samples = []
     for clip in clips:
         if clip.face_px >= MIN_FACE and (halves := targets(clip, p.references, per_clip)) is not None:
             view, first, frames = halves
-            samples += [(clip, _raw(view, frame, first, p, fixed)) for frame in frames]
-    return samples
+            for frame in frames:
+                yield clip, _raw(view, frame, first, p, fixed)
+            clip.forget()
 
 
 def check_validation(clips: list[PreparedClip], p: AppearanceParams, per_clip: int = 2) -> None:
@@ -154,10 +154,11 @@ def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 
 @torch.no_grad()
 def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, columns: int = 10) -> None:
     """Picture for the eye: target, masked input, middle aligned reference, output; one column per clip."""
-    samples = validation_samples(clips, model.params, 1)
-    samples = [samples[i] for i in np.linspace(0, len(samples) - 1, min(columns, len(samples))).astype(int)]
+    p = model.params
+    clips = [clip for clip in clips if clip.face_px >= MIN_FACE and long_enough(clip, p.references, 1)]
+    clips = [clips[i] for i in np.linspace(0, len(clips) - 1, min(columns, len(clips))).astype(int)]
     paint, strips = network(model), []
-    for _, raw in samples:
+    for _, raw in validation_samples(clips, p, 1):
         sample = make_sample(model.params, [raw])
         out = paint(raw, sample) * sample.mask + sample.target * (1 - sample.mask)
         strips.append(torch.cat([sample.target, sample.inputs.masked, middle_reference(raw, sample), out], 2)[0])

@@ -28,7 +28,10 @@ from ..landmarks.sets import contour, landmark_set
 from ..motion.generate import MotionOptions, generate_motion
 from ..motion.identity import IdentityExtractor
 from ..motion.model import MotionModel
+from .held_out import spread
 from .motion_data import Take
+
+MOST_TAKES = 200  # of a validation: hundreds of hours hold thousands, and each is generated
 
 
 def full_face(take: Take, lower: Tensor) -> Tensor:
@@ -103,12 +106,12 @@ def validate(
     model: MotionModel, person: nn.Module, takes: list[Take], extractor: IdentityExtractor, steps: int = 10
 ) -> dict[str, float]:
     """Mean-of-corpora figures of one paired sample for each take, under the upper face of other moments (played
-    backwards): the true one gives much of the mouth away, and in use belongs to other words.
+    backwards): the true one gives much of the mouth away, and in use belongs to other words. Of `MOST_TAKES` at most.
 
     `person` gives the denoiser's tokens, `extractor` the embeddings whose cosine is `same_person`.
     """
     options, rows = MotionOptions(steps=steps), []
-    for take in takes:
+    for take in spread(takes, MOST_TAKES):
         foreign = take.landmarks[:, landmark_set("prefix")].flip(0)
         made = generate_take(model, person, take, options, upper=foreign)
         rows.append((take.corpus, measure(made, take) | {"same_person": same_person(extractor, made, take)}))

@@ -425,6 +425,6 @@ def test_every_design_is_validated_on_references_of_the_first_half(data, monkeyp
     clips = read_clips(data)
     monkeypatch.setattr("comfyui_mytalk.training.appearance_validation.MIN_FACE", 0.0)
     params = appearance.design(TINY, references)
-    samples = validation_samples(clips[:1], params, 2, fixed)
+    samples = list(validation_samples(clips[:1], params, 2, fixed))
     assert len(samples) == 2
     assert all(len(raw.images) == len(raw.reference_points) == params.references for _, raw in samples)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.training.appearance_validation import check_validation, validation_samples
+from comfyui_mytalk.training.appearance_validation import check_validation, save_sheet, validation_samples
 from comfyui_mytalk.training.clips import PreparedClip, read_clip
 from tests.synthetic_clips import write_clip
 
 PARAMS = AppearanceParams(size=64, references=3)
+TINY = AppearanceParams(
+    size=64, channels=32, multipliers=(1, 1), encoder_blocks=1, decoder_blocks=1, latent=4, attention=False,
+    fusion_channels=32, fusion_blocks=1, normalise=False, patch=4, aligned=True,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -41,3 +47,22 @@ def test_what_is_checked_is_what_is_scored(clip: PreparedClip) -> None:
         else:
             with pytest.raises(InputError, match="no usable validation clip"):
                 check_validation([clip], PARAMS, 2)
+
+
+def test_clips_are_read_one_after_the_other_and_let_go(tmp_path: Path) -> None:
+    """4 MB a sample, and 13 MB a clip for its regression: of thousands of clips they would not fit."""
+    clips = [read_clip(write_clip(tmp_path, "val", person, 0, frames=40)) for person in range(3)]
+    samples = validation_samples(clips, PARAMS, 2)
+    assert [next(samples)[0] for _ in range(3)] == [clips[0], clips[0], clips[1]]
+    assert [sorted({"pose", "canonical"} & set(vars(clip))) for clip in clips] == [[], ["pose"], []]
+    assert sum(1 for _ in samples) == 3
+
+
+def test_the_sheet_shows_clips_from_the_first_to_the_last(tmp_path: Path) -> None:
+    clips = [read_clip(write_clip(tmp_path, "val", person, 0, frames=40)) for person in range(5)]
+    clips[0].metadata["face_px"], shown = "50", []
+    for clip in clips:
+        clip.crop = lambda frame, clip=clip, crop=clip.crop: shown.append(clip) or crop(frame)
+    save_sheet(AppearanceModel(TINY).eval(), clips, tmp_path / "sheet.png", columns=2)
+    assert [clip for clip in clips if clip in shown] == [clips[1], clips[4]]
+    assert Image.open(tmp_path / "sheet.png").size == (2 * 64, 4 * 64)

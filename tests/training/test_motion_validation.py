@@ -6,9 +6,12 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.training import motion_validation
 from comfyui_mytalk.training.motion import load_splits
+from comfyui_mytalk.training.motion_data import Take
 from tests.motion.test_training import loudness
 from tests.synthetic_clips import write_clip
 
@@ -19,3 +22,19 @@ def test_nothing_to_validate_on_is_found_before_training(tmp_path: Path) -> None
     args = Namespace(data=str(tmp_path), cache=str(tmp_path / "cache"), offsets=None, versions=1)
     with pytest.raises(InputError, match="none of the 1 clips can be used"):
         load_splits(args, loudness)
+
+
+@pytest.mark.parametrize(("most", "measured"), [(2, ["a0", "b1"]), (5, ["a0", "b1", "b2", "b3", "b4"])])
+def test_a_validation_is_of_so_many_takes_of_all_corpora(most: int, measured: list[str], monkeypatch) -> None:
+    """Of hundreds of hours a validation would take longer than the training between two of them."""
+    face = torch.zeros(30, 478, 2)
+    takes = [Take(f"{corpus}{n}", "anna", corpus, face, face, torch.arange(3)) for n, corpus in enumerate("abbbb")]
+    seen = []
+    monkeypatch.setattr(motion_validation, "MOST_TAKES", most)
+    monkeypatch.setattr(
+        motion_validation, "generate_take", lambda model, person, take, *_, **__: seen.append(take.name)
+    )
+    monkeypatch.setattr(motion_validation, "measure", lambda made, take: {"corr": float(take.corpus == "a")})
+    monkeypatch.setattr(motion_validation, "same_person", lambda *_: 1.0)
+    figures = motion_validation.validate(None, None, takes, None)
+    assert seen == measured and figures == {"corr": 0.5, "same_person": 1.0}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import whole_number
 from ..devices import pick_device
-from ..landmarks.sets import mirror_index
+from ..landmarks.sets import POINTS, mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
 from .clips import PreparedClip, read_clips
@@ -31,6 +31,8 @@ from .schedule import set_learning_rate
 
 logger = logging.getLogger(__name__)
 APART = 2.0  # seconds between two frames of one clip that count as a pair
+MOST_FRAMES = 500_000  # that are held, of more hours fewer of each clip: 2.9 GB
+COMPARED = 4_000  # frames in a verification, which compares each with each: 0.6 GB
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,32 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def gather(clips: list[PreparedClip], every: int = 1) -> FaceSet:
-    """All usable frames of `clips` (each `every`-th)."""
+    """All usable frames of `clips` (each `every`-th); where they are more than `MOST_FRAMES`, long clips give fewer."""
+    frames = [clip.found.nonzero()[::every, 0] for clip in clips]
+    if sum(map(len, frames)) > MOST_FRAMES:
+        share = max(1, MOST_FRAMES // len(clips))
+        frames = [own[:: max(1, -(-len(own) // share))] for own in frames]
+    lengths = list(map(len, frames))
+    landmarks = torch.empty(sum(lengths), POINTS, 3)
+    for part, clip, own in zip(landmarks.split(lengths), clips, frames, strict=True):
+        part.copy_(clip.canonical[own])
+        clip.forget()
     names = {name: index for index, name in enumerate(sorted({clip.identity for clip in clips}))}
-    parts = []
-    for index, clip in enumerate(clips):
-        frames = clip.found.nonzero()[::every, 0]
-        labels = torch.full_like(frames, names[clip.identity]), torch.full_like(frames, index)
-        parts.append((clip.canonical[frames], *labels, clip.times[frames]))
-    return FaceSet(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    repeats = torch.tensor(lengths)
+    identity = torch.tensor([names[clip.identity] for clip in clips]).repeat_interleave(repeats)
+    times = torch.cat([clip.times[own] for clip, own in zip(clips, frames, strict=True)])
+    return FaceSet(landmarks, identity, torch.arange(len(clips)).repeat_interleave(repeats), times)
 
 
 def frames_by_clip(faces: FaceSet) -> list[list[np.ndarray]]:
     """For every identity, for each of its clips, the frame indices: batches are drawn in that order."""
-    tree: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for frame, (who, clip) in enumerate(zip(faces.identity.tolist(), faces.clip.tolist(), strict=True)):
-        tree[who][clip].append(frame)
-    return [[np.array(frames) for frames in tree[who].values()] for who in sorted(tree)]
+    tree: dict[int, list[np.ndarray]] = defaultdict(list)
+    who, clip = faces.identity.numpy(), faces.clip.numpy()
+    order = np.lexsort((clip, who))
+    starts = ((np.diff(who[order]) != 0) | (np.diff(clip[order]) != 0)).nonzero()[0] + 1
+    for frames in np.split(order, starts):
+        tree[int(who[frames[0]])].append(frames)
+    return list(tree.values())
 
 
 def augment(landmarks: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
@@ -114,9 +126,19 @@ def verification(embedding: Tensor, faces: FaceSet) -> dict[str, float]:
     return {name: area_under_curve(score[pairs], score[~same]) for name, pairs in kinds.items() if pairs.any()}
 
 
+def compared(faces: FaceSet) -> FaceSet:
+    """The frames that a verification is of: all, or `COMPARED` of them at random, always the same ones."""
+    if len(faces.clip) <= COMPARED:
+        return faces
+    rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(faces.clip))[:COMPARED]))
+    return FaceSet(*(getattr(faces, f.name)[rows] for f in fields(faces)))
+
+
 @torch.inference_mode()
 def validate(extractor: IdentityExtractor, faces: FaceSet) -> dict[str, float]:
+    """`verification` of what the extractor says of validation frames."""
     extractor.eval()
+    faces = compared(faces)
     return verification(extractor(faces.landmarks.to(extractor.mean)).cpu(), faces)
 
 

@@ -2,52 +2,33 @@
 
     b batch   k references   s crop side in pixels
 
-Losses: L1, multi-scale gradient L1, SSIM, strength of detail, PSNR of what is coarser, weighted to the mouth, KL 1e-6
-on both posteriors, and from `--gan-from` on a hinge patch GAN with adaptive weight and feature matching.
+One step, and its losses: `appearance_gan.py`.
 """
 
 from __future__ import annotations
 
-import copy
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss
-from ..appearance.model import AppearanceModel, model_config
+from ..appearance.model import model_config
 from ..appearance.params import PRESETS, AppearanceParams
-from ..checkpoints import find_weights, load_checkpoint, save_checkpoint
+from ..checkpoints import save_checkpoint
 from ..commands.arguments import whole_number
-from ..devices import pick_device
 from ..errors import InputError
 from .appearance_data import Sample, SampleStream, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
-from .appearance_losses import fidelity_loss, middle_part, painted, reconstruction_loss, structure_loss, texture_loss
+from .appearance_gan import Trainer, start_from
 from .appearance_pool import EchoPool
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
-from .loop import (
-    Ema,
-    add_run_arguments,
-    descend,
-    halved,
-    positive,
-    saved,
-    seed_everything,
-    start_worker,
-    step_rng,
-    trainer,
-)
+from .loop import Ema, add_run_arguments, halved, positive, saved, seed_everything, start_worker, step_rng, trainer
 from .processes import is_first, own_seed, own_share
 from .run import Run
-from .schedule import anneal, set_learning_rate
 
-WARMUP = 100  # steps
-DISCRIMINATOR_RATE = 0.3  # of the generator's: at the same rate it told all pictures apart after 2000 steps
 REFERENCE_DESIGNS = ("regression", "aligned", "masked", "single-masked", "single-full")  # the last three: Table 7
 
 
@@ -117,7 +98,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--workers",
         type=whole_number(0),
-        help="processes that make samples, or choose them (default: 1, with --on-device 4)",
+        help="processes that make samples, each holding 10 GB at most, or choose them (default: 1, on the device 4)",
     )
     add("--validate-clips", type=whole_number(0), help="at most so many, spread over the split; 0: none (default: all)")
     add(
@@ -143,96 +124,6 @@ def design(params: AppearanceParams, references: str) -> AppearanceParams:
         aligned=references in ("regression", "aligned"),
         masked_references=references != "single-full",
     )
-
-
-class Trainer:
-    """The generator and discriminator with their optimizers; `step` is one GAN step of latent diffusion's recipe."""
-
-    def __init__(self, params: AppearanceParams, args: Namespace) -> None:
-        self.args, self.device = args, pick_device(args.device)
-        self.model = AppearanceModel(params).to(self.device, memory_format=torch.channels_last)
-        self.discriminator = PatchDiscriminator(32).to(self.device, memory_format=torch.channels_last)
-        if args.freeze_encoders:
-            freeze_encoders(self.model)
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, args.rate, betas=(0.5, 0.9))
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), args.rate, betas=(0.5, 0.9))
-        self.ema = Ema(self.model, 0.999)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.precision == "bfloat16")
-
-    def step(self, step: int, sample: Sample, progress: float | None = None) -> dict[str, Tensor]:
-        """One step on `sample`; the learning rate falls with `progress` 0..1 (default: the share of the steps)."""
-        progress = step / self.args.steps if progress is None else progress
-        rate = self.args.rate * min(1.0, (step + 1) / WARMUP) * anneal(progress, 0.02)
-        set_learning_rate(self.optimizer, rate)
-        set_learning_rate(self.discriminator_optimizer, DISCRIMINATOR_RATE * rate)
-        adversarial = progress >= self.args.gan_from
-        with self.autocast():
-            picture, kl = self.model.generate(*sample.inputs, sample=True)
-        picture = painted(picture.float(), sample)
-        reconstruction, texture = reconstruction_loss(picture, sample), texture_loss(picture, sample)
-        fidelity, structure = fidelity_loss(picture, sample), structure_loss(picture, sample)
-        loss = reconstruction + self.args.texture_weight * texture + self.args.fidelity_weight * fidelity
-        loss = loss + self.args.structure_weight * structure
-        terms = {"reconstruction": reconstruction, "texture": texture, "fidelity": fidelity, "structure": structure}
-        logs = {name: term.detach() for name, term in terms.items()}
-        composed, real = picture * sample.mask + sample.target * (1 - sample.mask), sample.target
-        composed, real = middle_part(composed), middle_part(real)
-        if adversarial:
-            gan = self._generator_gan(reconstruction, composed, real)
-            loss, logs = loss + gan, logs | {"gan": gan.detach()}
-        descend(loss + self.args.kl_weight * kl.float(), self.optimizer, self.model.parameters())
-        self.ema.update(self.model)
-        if adversarial:
-            logs["discriminator"] = self._discriminator_step(composed.detach(), real)
-        return logs
-
-    def _generator_gan(self, reconstruction: Tensor, fake: Tensor, real: Tensor) -> Tensor:
-        with self.autocast():
-            logits, features = self.discriminator(fake)
-            with torch.no_grad():
-                _, real_features = self.discriminator(real)
-        adversarial = -logits.float().mean()
-        balance = adaptive_weight(reconstruction, adversarial, self.model.decoder.conv_out.weight)
-        matching = feature_matching([f.float() for f in real_features], [f.float() for f in features])
-        return self.args.gan_weight * balance.clamp(max=1.0) * adversarial + 0.1 * self.args.matching_weight * matching
-
-    def _discriminator_step(self, fake: Tensor, real: Tensor) -> Tensor:
-        with self.autocast():
-            loss = hinge_loss(self.discriminator(real)[0].float(), self.discriminator(fake)[0].float())
-        descend(loss, self.discriminator_optimizer)
-        return loss.detach()
-
-    def averaged(self) -> AppearanceModel:
-        model = copy.deepcopy(self.model)
-        self.ema.copy_to(model)
-        return model.eval()
-
-    def parts(self) -> dict[str, object]:
-        return {"discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer}
-
-
-def freeze_encoders(model: AppearanceModel) -> None:
-    """Leave the three encoders as they are: how faces look is common property, how they are put together is trained."""
-    for encoder in (model.lip_encoder, model.nonlip_encoder, model.landmark_encoder):
-        encoder.requires_grad_(False)
-
-
-def start_from(model: AppearanceModel, name: str) -> None:
-    """Load weights by name or path; what their refinement lacks, or has in another shape, stays as it is.
-
-    Raises InputError when the weights are missing or of another shape.
-    """
-    path = find_weights(name, "appearance")
-    state = {key: tensor.float() for key, tensor in load_checkpoint(path, "appearance").state.items()}
-    own = model.state_dict()
-    refine = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
-    state |= {key: tensor for key, tensor in refine.items() if key not in state or state[key].shape != tensor.shape}
-    if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
-        raise InputError(f"the weights {path} are of another network than this preset; choose the preset they are of")
-    model.load_state_dict(state)
 
 
 def check_cut(cut: tuple[int, int] | None, params: AppearanceParams) -> None:

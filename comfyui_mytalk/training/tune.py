@@ -24,7 +24,6 @@ from ..frames import FrameSource, cut_frames
 from ..geometry import Geometry, geometry
 from ..landmarks.canonical import Pose
 from ..landmarks.track import FaceTrack
-from .appearance import freeze_encoders
 from .appearance_data import (
     ClipView,
     RawSample,
@@ -34,6 +33,7 @@ from .appearance_data import (
     gap_frames,
     make_sample,
 )
+from .appearance_gan import freeze_encoders
 from .appearance_losses import painted, painted_where, tuning_loss
 from .loop import Ema, step_rng
 from .schedule import anneal, set_learning_rate

@@ -26,7 +26,7 @@ from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
-from comfyui_mytalk.training import appearance, appearance_data
+from comfyui_mytalk.training import appearance, appearance_data, appearance_gan
 from comfyui_mytalk.training.appearance_data import (
     ClipView,
     SampleStream,
@@ -38,6 +38,7 @@ from comfyui_mytalk.training.appearance_data import (
     make_sample,
     view_bytes,
 )
+from comfyui_mytalk.training.appearance_gan import Trainer, start_from
 from comfyui_mytalk.training.appearance_losses import (
     fidelity_loss,
     painted,
@@ -83,7 +84,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(appearance, "anneal", lambda *_: 1.0)
+    monkeypatch.setattr(appearance_gan, "anneal", lambda *_: 1.0)
     whole = train(data, tmp_path / "whole", "--steps", "6")
     train(data, tmp_path / "parts", "--steps", "3", "--gan-from", "1")
     parts = train(data, tmp_path / "parts", "--steps", "6", "--allow-changes")
@@ -94,7 +95,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monk
 def test_training_lowers_the_error(data):
     args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2", "--steps", "60", "--rate", "2e-3")
     torch.manual_seed(0)
-    trainer = appearance.Trainer(TINY, args)
+    trainer = Trainer(TINY, args)
     stream = iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0))
     errors = [float(trainer.step(step, next(stream))["reconstruction"]) for step in range(60)]
     assert np.mean(errors[-10:]) < 0.7 * np.mean(errors[:5])
@@ -104,7 +105,7 @@ def test_the_precision_is_the_one_asked_for(data):
     sample, losses = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))), []
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(0)
-        trainer = appearance.Trainer(TINY, arguments(data, data / "none", "--precision", precision, "--gan-from", "2"))
+        trainer = Trainer(TINY, arguments(data, data / "none", "--precision", precision, "--gan-from", "2"))
         kinds = []
         trainer.model.decoder.conv_out.register_forward_hook(lambda _, __, made, kinds=kinds: kinds.append(made.dtype))
         losses.append(float(trainer.step(0, sample)["reconstruction"]))
@@ -291,11 +292,11 @@ def test_references_are_shown_in_the_frames_light(data):
 def test_training_goes_on_from_weights_without_a_refinement(data, tmp_path):
     save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(TINY).state_dict(), "appearance", model_config(TINY))
     model = AppearanceModel(replace(TINY, refine=True))
-    appearance.start_from(model, str(tmp_path / "old.safetensors"))
+    start_from(model, str(tmp_path / "old.safetensors"))
     old = load_appearance(str(tmp_path / "old.safetensors")).state_dict()
     assert all(torch.equal(model.state_dict()[name], value) for name, value in old.items())
     with pytest.raises(InputError, match="another network"):
-        appearance.start_from(AppearanceModel(replace(TINY, latent=8)), str(tmp_path / "old.safetensors"))
+        start_from(AppearanceModel(replace(TINY, latent=8)), str(tmp_path / "old.safetensors"))
 
 
 def test_training_goes_on_from_weights_with_another_choice_of_detail(tmp_path):
@@ -305,14 +306,14 @@ def test_training_goes_on_from_weights_with_another_choice_of_detail(tmp_path):
     state["refine.detail.weight"], state["refine.detail.bias"] = torch.zeros(3, 64, 3, 3), torch.zeros(3)
     save_checkpoint(tmp_path / "old.safetensors", state, "appearance", model_config(params))
     fresh = model.refine.detail.bias.clone()
-    appearance.start_from(model, str(tmp_path / "old.safetensors"))
+    start_from(model, str(tmp_path / "old.safetensors"))
     assert torch.equal(model.refine.detail.bias, fresh)
     assert torch.equal(model.refine.flow.weight, state["refine.flow.weight"])
 
 
 def test_frozen_encoders_stay_as_they_are(data):
     args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2", "--freeze-encoders")
-    trainer = appearance.Trainer(TINY, args)
+    trainer = Trainer(TINY, args)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.step(0, next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))))
     changed = {
@@ -369,7 +370,7 @@ def test_only_what_is_pasted_can_be_wrong(data):
 def test_noise_around_the_face_does_not_train(data):
     """The trainer's own losses leave out what is not painted: weights that only make it get no gradient."""
     args = arguments(data, data / "none", "--preset", "tiny", "--gan-from", "2")
-    trainer = appearance.Trainer(TINY, args)
+    trainer = Trainer(TINY, args)
     sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
     sample.mask, sample.mouth = torch.zeros_like(sample.mask), torch.zeros_like(sample.mouth)
     logs = trainer.step(0, sample)

@@ -16,7 +16,7 @@ from comfyui_mytalk.motion import params
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
 from comfyui_mytalk.motion.model import Needs
 from comfyui_mytalk.motion.params import IdentityParams
-from comfyui_mytalk.training import appearance, identity, motion, occlusion
+from comfyui_mytalk.training import appearance, appearance_gan, identity, motion, occlusion
 from tests.motion.test_training import TINY, loudness
 from tests.support.pretended_device import DEVICE, PretendedDevice
 from tests.synthetic_clips import write_clips
@@ -129,8 +129,8 @@ def test_appearance_and_occlusion_ask_for_their_device(
 ) -> None:
     """Of `pick_device`, as all do: torch itself knows no auto."""
     asked = []
-    for trainer in (appearance, occlusion):
+    for trainer in (appearance_gan, occlusion):
         monkeypatch.setattr(trainer, "pick_device", lambda name: asked.append(name) or torch.device("cpu"))
     occlusion.main(arguments("occlusion", data, tmp_path / "occlusion", "--steps", "1", "--batch", "2"))
-    appearance.Trainer(TINY_APPEARANCE, arguments("appearance", data, tmp_path / "appearance"))
+    appearance_gan.Trainer(TINY_APPEARANCE, arguments("appearance", data, tmp_path / "appearance"))
     assert asked == [DEVICE, DEVICE]

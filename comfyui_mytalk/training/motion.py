@@ -32,13 +32,13 @@ from ..speech.features import load_speech_encoder
 from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
 from .motion_data import CLEAN, VERSIONS, Batch, Sampler, Take, load_takes
+from .motion_fit import fit_coordinates, point_weights
 from .motion_validation import save_sheet, validate
 from .processes import is_first, own_seed, own_share
 from .run import Run
 from .schedule import set_learning_rate
 
 logger = logging.getLogger(__name__)
-LIP_WEIGHT = 4.0  # of a lip point's square error against a jaw or cheek point's
 MIDDLE = ((82, 87), (13, 14), (312, 317))  # points of the inner lips above each other
 OPENING_VARIANCE = 0.2  # cm^2, of the opening of a mouth that talks
 IDENTITY_FROM = 0.1  # signal share above which the identity loss counts
@@ -120,54 +120,6 @@ def add_objective(parser: ArgumentParser) -> None:
         default="float32",
         help="of the layers in training (default %(default)s)",
     )
-
-
-def point_weights() -> Tensor:
-    """Weight `(360,)` of each coordinate of the generated points in the loss, mean 1."""
-    lips = torch.cat([landmark_set(f"lips_{ring}") for ring in ("outer", "inner", "outer_mid", "inner_mid")])
-    weight = torch.where(torch.isin(landmark_set("generated"), lips), LIP_WEIGHT, 1.0)
-    return (weight / weight.mean()).repeat_interleave(2)
-
-
-def fit_coordinates(model: MotionModel, takes: list[Take]) -> None:
-    """Set the model's normalisation from the training takes: weighted principal components, or each coordinate's own.
-
-    Components are orthogonal under the loss's weights, so their square error is the loss in landmark space.
-    """
-    lower, upper = landmark_set("generated"), landmark_set("prefix")
-    relative = model.params.relative
-    shapes = [take.landmarks[:, lower] - relative * take.landmarks[take.rest][:, lower].mean(0) for take in takes]
-    shapes = torch.cat(shapes).flatten(1).double()
-    model.lower_mean.copy_(shapes.mean(0))
-    shapes = shapes - shapes.mean(0)
-    if model.params.components:
-        weight = point_weights().double().sqrt()
-        value, vector = torch.linalg.eigh((shapes * weight).T @ (shapes * weight) / len(shapes))
-        value, vector = (x.flip(-1)[..., : model.params.components] for x in (value, vector))
-        model.to_channels.copy_(weight[:, None] * vector / value.sqrt())
-        model.from_channels.copy_((vector * value.sqrt()).T / weight)
-    else:
-        model.to_channels.copy_(torch.diag(1 / shapes.std(0)))
-        model.from_channels.copy_(torch.diag(shapes.std(0)))
-    faces = torch.cat([take.landmarks[:, upper] - relative * take.landmarks[:, upper].mean(0) for take in takes])
-    faces = faces.flatten(1).double()
-    model.upper_mean.copy_(faces.mean(0))
-    erase = (
-        eraser(faces, shapes @ model.to_channels.double())
-        if model.params.erase_mouth
-        else torch.eye(faces.shape[1], dtype=faces.dtype)
-    )
-    model.upper_map.copy_(erase / (faces @ erase).std())
-
-
-def eraser(given: Tensor, concept: Tensor) -> Tensor:
-    """The projection `(u, u)` that takes out of `given (n, u)` all that is linearly related to `concept (n, c)`.
-
-    Orthogonal to their covariance (Shao et al. 2023, arXiv 2203.07893), so that it never amplifies noise.
-    """
-    covariance = (given - given.mean(0)).T @ (concept - concept.mean(0)) / len(given)
-    basis = torch.linalg.svd(covariance, full_matrices=False)[0]
-    return torch.eye(len(basis), dtype=given.dtype) - basis @ basis.T
 
 
 class MotionLoss:

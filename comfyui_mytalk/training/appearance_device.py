@@ -26,6 +26,7 @@ from ..appearance.mask import FEATHER, lip_region, soft_hull
 from ..appearance.references import BANK
 from ..appearance.regression import PictureRegression
 from ..appearance.warp import align_references
+from ..errors import InputError
 from .appearance_data import ClipView, RawSample, Sample, SampleStream, augmented, choose, sample_of
 from .clips import PreparedClip
 from .loop import start_worker, step_rng
@@ -135,8 +136,22 @@ class DevicePictures:
         return mixed.div_(255).clamp_(0, 1).unflatten(2, (3, self.size, self.size))
 
 
+def check_room(clips: list[PreparedClip], regression: bool, device: torch.device) -> None:
+    """Raise InputError when the pictures of all clips do not fit on a GPU, before they are read."""
+    if device.type != "cuda":
+        return
+    pictures = sum(len(clip) + regression * BANK for clip in clips) * 3 * int(clips[0].metadata["crop_size"]) ** 2
+    free = torch.cuda.mem_get_info(device)[0]
+    if pictures > free:
+        raise InputError(
+            f"the pictures of {len(clips)} clips take {pictures / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free on "
+            f"{device}; leave out --on-device, or use fewer frames of each clip (scripts/thin_clips.py)"
+        )
+
+
 def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> Iterator[Sample]:
     """The samples of a stream, made on `device`, with `workers` processes that choose."""
+    check_room(stream.clips, stream.params.regression, device)
     views = [stream.view(index)[1] for index in range(len(stream.clips))]  # before the workers start: they share them
     pictures = DevicePictures(views, device, stream.params.regression)
     own = torch.Generator()  # else starting workers would draw from the generator that training uses

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from comfyui_mytalk.appearance.params import AppearanceParams
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training.appearance import design
 from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, choose
 from comfyui_mytalk.training.appearance_device import (
     ChoiceStream,
     DevicePictures,
+    check_room,
     device_samples,
     first_rows,
     prefetched,
@@ -74,6 +76,20 @@ def test_batches_have_what_training_wants(data: Path) -> None:
     assert sample.target.shape == sample.inputs.masked.shape == (2, 3, 64, 64)
     assert np.isfinite([float(tensor.mean()) for tensor in sample.tensors()]).all()
     assert sample.mouth.amax() == 1 and sample.mask.amax() == 1
+
+
+def test_pictures_that_do_not_fit_are_found_before_they_are_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, free = read_clips(data), []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[-1], 80e9))
+    needed = {False: sum(map(len, clips)) * 3 * 64**2}
+    needed[True] = needed[False] + len(clips) * 64 * 3 * 64**2
+    for regression, enough in needed.items():
+        free.append(enough)
+        check_room(clips, regression, torch.device("cuda"))
+        free.append(enough - 1)
+        with pytest.raises(InputError, match="leave out --on-device"):
+            check_room(clips, regression, torch.device("cuda"))
+    check_room(clips, True, CPU)
 
 
 def test_clips_lie_one_after_the_other() -> None:

@@ -27,8 +27,9 @@ from ..motion.style import StyleMemory
 from ..speech.features import load_speech_encoder
 from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
-from .motion import MotionLoss, add_objective, export
+from .motion import add_objective, export
 from .motion_data import VERSIONS, Take, load_takes
+from .motion_loss import MotionLoss
 from .processes import is_first, own_seed, own_share
 from .run import Run
 from .schedule import set_learning_rate

@@ -34,8 +34,8 @@ from comfyui_mytalk.motion.reference import (
 )
 from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
-from comfyui_mytalk.training.motion import MotionLoss
 from comfyui_mytalk.training.motion_data import Take
+from comfyui_mytalk.training.motion_loss import MotionLoss
 from comfyui_mytalk.training.run import Run
 from comfyui_mytalk.training.style_data import APART, PIECE, StyleSampler, _places
 from tests.synthetic_clips import talking_points

@@ -20,7 +20,7 @@ from comfyui_mytalk.motion.params import IdentityParams, MotionParams
 from comfyui_mytalk.training import identity, motion
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.motion_data import CLEAN, Batch, Sampler, Take, Version, load_takes
-from comfyui_mytalk.training.motion_fit import LIP_WEIGHT, eraser
+from comfyui_mytalk.training.motion_fit import LIP_WEIGHT, eraser, fit_coordinates, point_weights
 from comfyui_mytalk.training.run import Run
 from tests.synthetic_clips import write_clip, write_clips
 
@@ -141,13 +141,13 @@ def test_erased_prefix_tells_nothing_of_the_mouth() -> None:
 def test_coordinates_fit_the_data_and_weigh_the_lips(data: Path) -> None:
     takes = load_takes(read_clips(data, "train"), loudness, data / "cache")
     model = MotionModel(TINY)
-    motion.fit_coordinates(model, takes)
+    fit_coordinates(model, takes)
     lower = takes[0].landmarks[None, :, landmark_set("generated")]
     rest = lower[:, takes[0].rest].mean(1)
     x = model.encode(lower, rest)
     assert (model.decode(x, rest) - lower).abs().max() < 0.03
     assert model.encode_upper(takes[0].landmarks[None, :, landmark_set("prefix")]).std() < 5
-    weight = motion.point_weights()
+    weight = point_weights()
     assert weight.mean() == pytest.approx(1)
     assert weight.max() / weight.min() == pytest.approx(LIP_WEIGHT)
 

@@ -25,6 +25,7 @@ from .appearance_gan import Trainer, start_from
 from .appearance_pool import EchoPool
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
+from .held_out import spread
 from .loop import Ema, add_run_arguments, halved, positive, saved, seed_everything, start_worker, step_rng, trainer
 from .processes import is_first, own_seed, own_share
 from .run import Run
@@ -100,7 +101,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=whole_number(0),
         help="processes that make samples, each holding 10 GB at most, or choose them (default: 1, on the device 4)",
     )
-    add("--validate-clips", type=whole_number(0), help="at most so many, spread over the split; 0: none (default: all)")
+    add(
+        "--validate-clips",
+        type=whole_number(0),
+        default=200,
+        help="at most so many, spread over corpora and people; 0: none (default %(default)s)",
+    )
     add(
         "--validate-every",
         type=whole_number(1),
@@ -163,9 +169,7 @@ def batches(
 def main(args: Namespace) -> str:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end, and says where."""
     seed_everything(args.seed)
-    clips, validation = read_clips(args.data, "train"), read_clips(args.data, "val")
-    if args.validate_clips is not None:
-        validation = validation[:: -(-len(validation) // args.validate_clips)] if args.validate_clips else []
+    clips, validation = read_clips(args.data, "train"), spread(read_clips(args.data, "val"), args.validate_clips)
     params = design(PRESETS[args.preset], args.references)
     check_validation(validation, params)
     check_cut(args.cut, params)

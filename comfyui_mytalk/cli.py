@@ -42,6 +42,13 @@ every command has its own help: {PROGRAM} sync --help
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are one line."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What a command does not know is refused by the command itself, whose help says what it knows."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 

@@ -320,3 +320,12 @@ def test_prepare_takes_its_share_of_the_videos(tmp_path, monkeypatch, capsys):
     for wrong in ("3/2", "0/2", "2", "a/b", "1/-2"):
         assert run("prepare", *map(str, videos), "-o", str(tmp_path / "out"), "--shard", wrong) == 2
         assert "expected I/N such as 1/4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["train", "motion", "--data", "x"], ["sync", "a", "b", "-o", "c.mp4"], ["info"]])
+def test_an_unknown_option_names_the_help_of_its_command(command, capsys):
+    assert run(*command, "--nonsense", "3") == 2
+    known = " ".join(word for word in command[:2] if word in ("train", "motion", "sync", "info"))
+    assert capsys.readouterr().err == (
+        f"error: unrecognized arguments: --nonsense 3 (see python -m comfyui_mytalk {known} --help)\n"
+    )

@@ -21,6 +21,7 @@ from ..commands.arguments import whole_number
 from ..errors import InputError
 from ..output import check_output
 from .processes import average_gradients, joined
+from .run import own_handlers
 
 SAVED_AS = (".safetensors",)
 
@@ -62,7 +63,7 @@ def trainer(name: Callable[[Namespace], str]) -> Callable[[Callable], Callable]:
         @wraps(main)
         def prepared_main(args: Namespace) -> str:
             args.save = str(weights_path(args.save or Path(args.run) / f"{name(args)}.safetensors"))
-            with joined(args.device) as args.device:
+            with own_handlers(), joined(args.device) as args.device:
                 return main(args)
 
         return prepared_main

@@ -241,7 +241,8 @@ class Run:
 def stop_signals() -> Iterator[Any]:
     """Gives a function that says which signal has asked this process to stop since, 0 for none.
 
-    Asked twice, it stops at once.
+    Asked twice, it stops at once. Within `own_handlers` what it changes ends with that block at the latest: a step that
+    raises leaves `Run.steps` suspended, and its end is then up to the garbage collector.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
@@ -256,6 +257,19 @@ def stop_signals() -> Iterator[Any]:
     kept = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
+    finally:
+        for number, handler in kept.items():
+            if signal.getsignal(number) is ask:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def own_handlers() -> Iterator[None]:
+    """A block after which this process reacts to being asked to stop as it did before."""
+    main = threading.current_thread() is threading.main_thread()
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,21 @@ from torch import nn
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training import run as run_module
 from comfyui_mytalk.training.loop import Ema, seed_everything, step_rng
-from comfyui_mytalk.training.run import Run
+from comfyui_mytalk.training.run import Run, own_handlers
 
 
 def parts() -> tuple[nn.Module, torch.optim.Optimizer, Ema]:
     seed_everything(1)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
     return model, torch.optim.Adam(model.parameters(), 0.05), Ema(model)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Python's own, whatever other tests left; and those again afterwards."""
+    with own_handlers():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
 
 
 def train(run: Run, stop: int, each: Callable[[int], None] = lambda step: None) -> dict[str, torch.Tensor]:
@@ -61,6 +70,24 @@ def test_who_is_asked_to_stop_finishes_the_step_and_goes_on_later(tmp_path: Path
     done = []
     train(Run(tmp_path / "stopped"), 9, done.append)
     assert done == [8]
+
+
+def test_a_step_that_raises_leaves_no_handler_behind(tmp_path: Path) -> None:
+    def broken(_: int) -> None:
+        raise RuntimeError
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError) as kept, own_handlers():
+        train(Run(tmp_path), 2, broken)
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def mine(*_: object) -> None: ...
+
+    signal.signal(signal.SIGINT, mine)
+    kept.value.__traceback__ = None  # the suspended steps end now
+    del kept
+    gc.collect()
+    assert signal.getsignal(signal.SIGINT) is mine
 
 
 def test_asked_twice_it_stops_at_once(tmp_path: Path) -> None:

@@ -71,19 +71,6 @@ def speak_in_style(
     return Spoken(edit_motion(track, spoken, edit, speech, style), shown)
 
 
-def speak_track(
-    models: Models,
-    track: FaceTrack,
-    audio: Audio,
-    options: SyncOptions,
-    progress: Progress | None = None,
-    style: FaceTrack | None = None,
-    reference: Heard | None = None,
-) -> FaceTrack:
-    """The track of `speak_in_style`."""
-    return speak_in_style(models, track, audio, options, progress, style, reference).track
-
-
 def motion_choices(options: SyncOptions) -> tuple[MotionOptions, MotionEdit]:
     """How to sample, and what to change of that; raises InputError when it cannot be."""
     motion = MotionOptions(

@@ -13,7 +13,7 @@ from comfyui_mytalk.landmarks.track import track_faces
 from comfyui_mytalk.models import load_models
 from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.pipeline import render_clip
-from comfyui_mytalk.speaking import speak_track
+from comfyui_mytalk.speaking import speak_in_style
 from comfyui_mytalk.speech.audio import fit_audio, read_audio
 from comfyui_mytalk.sync import see_occlusions, show_references
 from comfyui_mytalk.video.reader import VideoReader
@@ -29,7 +29,7 @@ def spoken(device: str, dtype: str) -> tuple[Tensor, Tensor]:
     models, film = load_models(options), VideoReader(DEMO / "actor.mp4", 0.0, SECONDS)
     track = track_faces(film.chunks(4), models.landmarker)
     before = see_occlusions(models, film, track)
-    motion = speak_track(models, track, fit_audio(read_audio(DEMO / "speech.wav"), SECONDS), options)
+    motion = speak_in_style(models, track, fit_audio(read_audio(DEMO / "speech.wav"), SECONDS), options).track
     bank = show_references(models.appearance, film, track, options, occlusion=before)
     parts = render_clip(models.appearance, film, motion, geometry(track, motion), bank, 4, occlusion=before)
     return motion.points, torch.cat([frames.float() for frames, _, _ in parts])

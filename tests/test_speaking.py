@@ -13,7 +13,7 @@ from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.models import load_models
 from comfyui_mytalk.motion.reference import UNHEARD
 from comfyui_mytalk.options import SyncOptions
-from comfyui_mytalk.speaking import Heard, heard_in, speak_track
+from comfyui_mytalk.speaking import Heard, heard_in, speak_in_style
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.reader import VideoReader
 from comfyui_mytalk.video.writer import VideoWriter
@@ -58,9 +58,10 @@ def test_a_reference_is_asked_for_only_where_it_is_wanted(models, track, monkeyp
     sound = Audio(torch.randn(1, round(60 / 25 * RATE), generator=torch.Generator().manual_seed(0)) * 0.1, RATE)
     asked = []
     monkeypatch.setattr(speaking, "remember", lambda *given: asked.append(given) or UNHEARD)
-    plain = speak_track(models, track, sound, SyncOptions(steps=2))
+    plain = speak_in_style(models, track, sound, SyncOptions(steps=2)).track
     assert not asked
-    off = speak_track(models, track, sound, SyncOptions(steps=2, style_strength=0.0), reference=Heard(track, sound))
+    mute = SyncOptions(steps=2, style_strength=0.0)
+    off = speak_in_style(models, track, sound, mute, reference=Heard(track, sound)).track
     assert not asked and torch.equal(off.points, plain.points)
-    speak_track(models, track, sound, SyncOptions(steps=2), reference=Heard(track, sound))
+    speak_in_style(models, track, sound, SyncOptions(steps=2), reference=Heard(track, sound))
     assert len(asked) == (models.motion.style is not None)

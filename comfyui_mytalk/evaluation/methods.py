@@ -24,7 +24,7 @@ from ..landmarks.track import FaceTrack
 from ..models import Models
 from ..options import SyncOptions
 from ..pipeline import render_clip, select_references
-from ..speaking import Heard, speak_track
+from ..speaking import Heard, speak_in_style
 from ..sync import see_occlusions
 from .baselines import energy_mouth, static_mouth
 from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, Talk
@@ -142,7 +142,8 @@ class Studio:
         track, points = case.talk.track, case.talk.track.points.clone()
         for part, allowed in folds(track, case.held_out):
             reference = Heard(allowed, case.talk.audio)
-            points[part] = speak_track(self.models, track, case.audio, self.options, reference=reference).points[part]
+            spoken = speak_in_style(self.models, track, case.audio, self.options, reference=reference).track
+            points[part] = spoken.points[part]
         return track.replace(points=points)
 
     def make_shifted(self, case: Case) -> Rendered:
@@ -152,7 +153,7 @@ class Studio:
         track = case.talk.track[source].replace(times=case.talk.track.times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
         reference, before = Heard(case.talk.track, case.talk.audio), self.see(case)
-        spoken = speak_track(self.models, track, case.audio, self.options, reference=reference)
+        spoken = speak_in_style(self.models, track, case.audio, self.options, reference=reference).track
         before = None if before is None else before[source]
         return paint(self.models.appearance, shifted, spoken, before, self.options.references == "fixed")
 

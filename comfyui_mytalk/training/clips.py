@@ -154,14 +154,14 @@ def read_clips(folder: str | Path, split: str | None = None) -> list[PreparedCli
 
 def spoken_clips(clips: list[PreparedClip]) -> list[PreparedClip]:
     """Those with speech and a face in most of their frames; one line says how many are left out, and why."""
-    silent = [clip for clip in clips if not clip.samples]
-    faceless = [clip for clip in clips if clip.samples and clip.found.float().mean() < MIN_FOUND]
+    heard = [clip for clip in clips if clip.samples]
+    spoken = [clip for clip in heard if clip.found.float().mean() >= MIN_FOUND]
     reasons = {
-        "without sound": len(silent),
-        f"with a face in less than {MIN_FOUND:.0%} of their frames": len(faceless),
+        "without sound": len(clips) - len(heard),
+        f"with a face in less than {MIN_FOUND:.0%} of their frames": len(heard) - len(spoken),
     }
     say_left_out(len(clips), reasons)
-    return [clip for clip in clips if clip.samples and clip.found.float().mean() >= MIN_FOUND]
+    return spoken
 
 
 def say_left_out(count: int, reasons: dict[str, int]) -> None:

@@ -1,6 +1,6 @@
 """One training on several processes, on one machine or many, as `torchrun` starts them:
 
-    torchrun --nproc-per-node 8 -m comfyui_mytalk train appearance --data data/prepared --on-device
+    torchrun --nproc-per-node 8 -m -- comfyui_mytalk train appearance --data data/prepared --on-device
 
 Every process draws batches of its own share of the clips, and takes its step on the mean of all gradients: N processes
 with `--batch B` train as one does with N * B. The first one alone validates, logs and saves; all need to see the same

@@ -28,7 +28,7 @@ from ..devices import pick_device
 from ..errors import InputError
 from ..speech.features import OWN_WINDOW, SpeechFeatures
 from ..speech.mel import MelEncoder
-from .clips import read_clips, read_offsets
+from .clips import check_offsets, read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
 from .processes import is_first, own_seed
 from .run import Run
@@ -174,6 +174,7 @@ def train_speech(
     seed_everything(seed)
     train, val = read_clips(clips, "train"), read_clips(clips, "val")
     space = mouth_space(train)
+    check_offsets(offsets, train)
     offsets = known_offsets(train) | (offsets or {})
     batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
     real = mouth_clips(val, space)
@@ -237,7 +238,7 @@ def read_phones(path: str) -> dict[str, list[int]]:
 
 @trainer(lambda _: "speech_own")
 def main(args: Namespace) -> str:
-    offsets = read_offsets(args.offsets, read_clips(args.data, "train"))
+    offsets = read_offsets(args.offsets)
     phones = read_phones(args.phones) if args.phones else None
     device, command = pick_device(args.device), f"train speech --steps {args.steps} --seed {args.seed}"
     data, run = (args.data, args.synthetic), Run.of(args)

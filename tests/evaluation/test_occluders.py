@@ -22,6 +22,7 @@ from comfyui_mytalk.evaluation.run import Run
 from comfyui_mytalk.evaluation.score import identical_outside
 from comfyui_mytalk.evaluation.talks import RECONSTRUCTION, UNPAIRED, Case, Talk
 from comfyui_mytalk.options import SyncOptions
+from comfyui_mytalk.speaking import Spoken
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
 
@@ -73,7 +74,7 @@ def test_a_microphone_stays_as_filmed_whoever_paints(talk: Talk, net: OcclusionN
 def test_a_microphone_stays_where_the_source_is_shifted(
     talk: Talk, net: OcclusionNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "speak_track", lambda models, track, *rest, **given: track)
+    monkeypatch.setattr(methods, "speak_in_style", lambda models, track, *rest, **given: Spoken(track, None))
     pictures, ball = with_ball(talk, CHIN)
     turn = -round(methods.SHIFT * talk.fps)
     apart = []

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .params import AppearanceParams
 
@@ -29,6 +30,8 @@ def conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
 class ResnetBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution on the shortcut when channels change."""
 
+    recompute = False  # in training: keep only x, and compute the rest once more for the gradient
+
     def __init__(self, p: AppearanceParams, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = norm(p, channels_in), conv3(channels_in, channels_out)
@@ -39,6 +42,11 @@ class ResnetBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._sum, x, use_reentrant=False, preserve_rng_state=False)
+        return self._sum(x)
+
+    def _sum(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 

@@ -7,7 +7,7 @@ One step, and its losses: `appearance_gan.py`.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -75,6 +75,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=("bfloat16", "float32"),
         default="bfloat16",
         help="of the networks in training; float32 where the hardware has no bfloat16 (default %(default)s)",
+    )
+    add(
+        "--recompute",
+        action=BooleanOptionalAction,
+        help="compute blocks twice rather than keep them: less memory, more time (default: with the preset paper)",
     )
     add("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only (default: all)")
     add(

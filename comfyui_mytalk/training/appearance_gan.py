@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feature_matching, hinge_loss
+from ..appearance.layers import ResnetBlock
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
 from ..checkpoints import find_weights, load_checkpoint
@@ -38,6 +39,8 @@ class Trainer:
         self.discriminator = PatchDiscriminator(32).to(self.device, memory_format=torch.channels_last)
         if args.freeze_encoders:
             freeze_encoders(self.model)
+        if args.preset == "paper" if args.recompute is None else args.recompute:
+            recompute_blocks(self.model)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, args.rate, betas=(0.5, 0.9))
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), args.rate, betas=(0.5, 0.9))
@@ -96,6 +99,13 @@ class Trainer:
 
     def parts(self) -> dict[str, object]:
         return {"discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer}
+
+
+def recompute_blocks(model: AppearanceModel) -> None:
+    """Keep only the blocks' inputs for the gradient: 4.4 GB a picture for the paper's network instead of 19."""
+    for block in model.modules():
+        if isinstance(block, ResnetBlock):
+            block.recompute = True
 
 
 def freeze_encoders(model: AppearanceModel) -> None:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader
 
 from comfyui_mytalk.appearance.blend import RING_OUTSIDE
-from comfyui_mytalk.appearance.layers import blur
+from comfyui_mytalk.appearance.layers import ResnetBlock, blur
 from comfyui_mytalk.appearance.mask import dilate
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, model_config
 from comfyui_mytalk.appearance.params import AppearanceParams
@@ -320,6 +320,36 @@ def test_frozen_encoders_stay_as_they_are(data):
         name.split(".")[0] for name, value in trainer.model.state_dict().items() if not value.equal(before[name])
     }
     assert "decoder" in changed and not any("encoder" in name for name in changed)
+
+
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_the_papers_network_keeps_blocks_inputs_alone(data, preset):
+    """19 GB of activations a picture fit no card; other networks are small, and computing them twice takes time."""
+    trainer = Trainer(TINY, arguments(data, data / "none", "--preset", preset))
+    assert [block.recompute for block in blocks(trainer.model)] == [preset == "paper"] * len(blocks(trainer.model))
+
+
+def test_recomputing_trains_the_same_weights_and_keeps_less(data, one_thread):
+    sample, steps, kept = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))), [], []
+    for option in ("--recompute", "--no-recompute"):
+        torch.manual_seed(0)
+        trainer = Trainer(replace(TINY, normalise=True), arguments(data, data / "none", "--gan-from", "0", option))
+        kept.append(0)
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[-1] += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            torch.manual_seed(1)
+            trainer.step(0, sample)
+        steps.append(trainer.averaged().state_dict())
+    assert all(torch.equal(value, steps[1][name]) for name, value in steps[0].items())
+    assert kept[0] < 0.9 * kept[1]
+
+
+def blocks(model: AppearanceModel) -> list[ResnetBlock]:
+    return [block for block in model.modules() if isinstance(block, ResnetBlock)]
 
 
 def test_parts_hold_the_whole_mouth(data):

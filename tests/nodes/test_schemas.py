@@ -42,7 +42,7 @@ def test_every_node_registers_under_its_id(host) -> None:
 
 
 def test_saved_graphs_still_load(host) -> None:
-    """The golden file changes only by appending inputs; UPDATE_GOLDEN=1 rewrites it."""
+    """Widgets and outputs go by place and are only appended, sockets go by name. UPDATE_GOLDEN=1 rewrites the file."""
     from schemas import stable
 
     found = {name: stable(node.GET_NODE_INFO_V1()) for name, node in host.nodes.items()}

@@ -40,7 +40,7 @@ def counted(count: int, what: str) -> str:
 
 
 def within_limits(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-    """An `execute` that first holds its numbers to the schema's limits.
+    """An `execute` that first holds its numbers to the schema's limits, and whole ones to whole numbers.
 
     The host does that with what is typed; a link brings any number. Raises InputError that names the input.
     """
@@ -49,25 +49,31 @@ def within_limits(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.Nod
     def checked(cls: type[io.ComfyNode], **inputs: Any) -> io.NodeOutput:
         for number in cls.define_schema().inputs:
             if getattr(number, "min", None) is not None and number.id not in WIDER:
-                check_number(number, inputs.get(number.id))
+                value = inputs.pop(number.id, None)
+                if value is not None or not number.optional:
+                    inputs[number.id] = check_number(number, value)
         return execute(cls, **inputs)
 
     return checked
 
 
-def check_number(number: io.Input, value: Any) -> None:
-    """Raise InputError unless `value` is within the limits of its input; None is one that is left out."""
-    if value is None and number.optional:
-        return
-    if not isinstance(value, Real) or not number.min <= value <= number.max:  # also false for what is no number (nan)
+def check_number(number: io.Input, value: Any) -> int | float:
+    """`value` as the kind of number that its input takes, where 4.0 is whole.
+
+    Raises InputError unless it is within the limits of the input.
+    """
+    kind = int if isinstance(number, io.Int.Input) else float
+    within = isinstance(value, Real) and number.min <= value <= number.max  # also false for nan
+    if not within or kind(value) != value:
         raise InputError(
-            f"{number.id}: got {shown(value)}, expected {shown(number.min)} to {shown(number.max)}; link a number "
-            "within these limits, or type one"
+            f"{number.id}: got {shown(value)}, expected {shown(number.min)} to {shown(number.max)}"
+            f"{', whole' if kind is int else ''}; link a number within these limits, or type one"
         )
+    return kind(value)
 
 
 def shown(value: Any) -> str:
     """A number as people write it; whole ones with every digit."""
     if isinstance(value, Real) and not isinstance(value, Integral):
-        return f"{value:g}"
+        return f"{float(value):g}"  # a Fraction knows no :g before Python 3.12
     return repr(value) if isinstance(value, str) else str(value)

@@ -32,8 +32,8 @@ class EditMotion(io.ComfyNode):
             "the speech is silent. Takes no time; the sampler does not run again.",
             search_aliases=["smooth", "mouth strength", "blend motion", "silence gate", "jitter"],
             inputs=[
+                motion_input(),  # first: a bypassed node hands on its first input of the output's type
                 field(Track, "track", tooltip="The face as filmed, from Extract Dense Landmarks."),
-                motion_input(),
                 number("strength", 2.0, "How far the mouth moves away from its rest: 0 not at all, 1 as generated."),
                 number(
                     "smoothing",
@@ -70,8 +70,8 @@ class EditMotion(io.ComfyNode):
     @within_limits
     def execute(
         cls,
-        track: FaceTrack,
         motion: FaceTrack,
+        track: FaceTrack,
         strength: float,
         smoothing: float,
         blend: float,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..comfyui_mytalk.frames import pictures
@@ -12,7 +11,7 @@ from .checks import within_limits
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY
 from .progress import Progress, halving
-from .tracks import check_frames
+from .tracks import track_in
 from .types import Track
 
 BATCH = 8
@@ -58,18 +57,17 @@ class LandmarkOverlay(io.ComfyNode):
     @classmethod
     @within_limits
     def execute(cls, images: Tensor, track: FaceTrack, opacity: float, line_width: float) -> io.NodeOutput:
-        check_frames(images, track)
+        track = track_in(images, track)
         return io.NodeOutput(to_host(overlay(images, track, opacity, line_width, Progress())))
 
 
 def overlay(images: Tensor, track: FaceTrack, opacity: float, width: float, progress: Progress) -> Tensor:
     """Frames like `images (f, h, w, c)` with the lines of every usable face."""
     frames, usable = images.clone(), track.usable.nonzero()[:, 0]
-    size = torch.tensor(images.shape[1:3]).flip(0) / torch.tensor(track.size).flip(0)
 
     def run(part: slice) -> None:
         index = usable[part]
-        drawn = draw_over(pictures(images[index]), track.points[index, :, :2] * size, opacity, width)
+        drawn = draw_over(pictures(images[index]), track.points[index, :, :2], opacity, width)
         frames[index, :, :, :3] = drawn.permute(0, 2, 3, 1).to(frames)
 
     halving(run, len(usable), BATCH, progress.showing(lambda done: frames[usable[done]]))

@@ -111,7 +111,7 @@ class LoadSpeech(io.ComfyNode):
         fps: float,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        check_fps(fps)
+        fps = check_fps(fps)
         speech = read_audio(audio, remedy=NO_SPEECH) if file == NO_FILE else read_file(file)
         speech = amplify(cut(speech, start, duration), gain)
         return io.NodeOutput(write_audio(speech), math.ceil(speech.duration * fps - 1e-6), speech.duration)

@@ -5,8 +5,8 @@ f frames   c channels   h w picture   n samples
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import Audio
+from .checks import shown
 from .host import to_host
 
 BLOCK = 8  # frames looked at together
 PARITY = 1.25  # by how much the power of even and odd samples of one channel may differ by chance
 ENOUGH = 4000  # samples to tell by
 LEAST_FPS, MOST_FPS = 0.1, 1000.0
+BROKEN_SOUND = "the model that made them overflowed: let it run in float32, or connect another sound"
 ANOTHER_SOUND = "the video or node that it comes from may be silent: connect another sound"
 
 
@@ -51,12 +53,12 @@ def read_clip(images: Tensor | Video, fps: float, name: str = "images") -> Clip:
 
 def check_fps(fps: float, name: str = "fps") -> float:
     """The same number of frames per second; raises InputError for what no clip has. A link brings any number."""
-    if not (math.isfinite(fps) and LEAST_FPS <= fps <= MOST_FPS):
+    if not (isinstance(fps, Real) and LEAST_FPS <= fps <= MOST_FPS):  # also false for nan
         raise InputError(
-            f"{name}: got {fps:g} frames per second, expected {LEAST_FPS:g} to {MOST_FPS:g}; connect the fps of Get "
-            "Video Components, or type what the frames have"
+            f"{name}: got {shown(fps)} frames per second, expected {LEAST_FPS:g} to {MOST_FPS:g}; connect the fps of "
+            "Get Video Components, or type what the frames have"
         )
-    return fps
+    return float(fps)
 
 
 def compact(images: Tensor) -> Tensor:
@@ -114,14 +116,14 @@ def read_audio(audio: Mapping[str, Any] | None, name: str = "audio", remedy: str
     """The host's AUDIO (any mapping, also a lazy one; integer samples too) -> Audio.
 
     Raises InputError for None, which is what a silent video gives, with its `remedy`, for what is no sound, for no
-    samples, and for several sounds at once.
+    samples, for samples that are no numbers, and for several sounds at once.
     """
     if audio is None:
         raise InputError(f"{name}: got no audio, expected speech; {remedy}")
     try:
         waveform, rate = audio["waveform"], int(audio["sample_rate"])
         found = None if isinstance(waveform, Tensor) and waveform.ndim else described(waveform)
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, IndexError, ValueError):
         found = described(audio)
     if found is not None:
         raise InputError(f"{name}: got {found}, expected sound; connect the AUDIO of Load Audio or Load Speech")
@@ -134,7 +136,10 @@ def read_audio(audio: Mapping[str, Any] | None, name: str = "audio", remedy: str
     if waveform.shape[-1] == 0 or rate <= 0:
         raise InputError(f"{name}: got {waveform.shape[-1]} samples at {rate} Hz, expected speech; {ANOTHER_SOUND}")
     if waveform.is_floating_point():
-        return Audio(waveform.float().cpu(), rate)
+        waveform = waveform.float().cpu()
+        if not waveform.isfinite().all():
+            raise InputError(f"{name}: got samples that are no numbers (nan or inf); {BROKEN_SOUND}")
+        return Audio(waveform, rate)
     waveform = separate(waveform.cpu())
     return Audio(waveform.float() / (torch.iinfo(waveform.dtype).max + 1), rate)
 

@@ -88,7 +88,7 @@ class Score(io.ComfyNode):
         made, original = read_images(frames, "frames"), read_images(source, "source")
         track, speech = track_in(original, track, "source"), read_audio(audio)
         new = read_keep(mask, original, "mask")
-        check_fps(fps)
+        fps = check_fps(fps)
         with named("identity_model"):
             identity = network("identity", identity_model, load_identity)
         with named("sync_judge"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import weakref
 from fractions import Fraction
@@ -65,6 +66,21 @@ def test_several_sounds_at_once_are_refused(media, sounds: int) -> None:
     """A batch of a text-to-speech node: which of them should be said?"""
     with pytest.raises(ValueError, match=f"^audio: got {sounds} sounds at once, expected one"):
         media.read_audio({"waveform": torch.zeros(sounds, 1, 800), "sample_rate": 16_000})
+
+
+@pytest.mark.parametrize("sample", [math.nan, math.inf, -math.inf])
+def test_sound_that_overflowed_is_refused(media, sample: float) -> None:
+    """What a text-to-speech model in float16 may give: it would be a mouth at rest, and no film could be saved."""
+    waveform = torch.zeros(1, 2, 800)
+    waveform[0, 1, 700] = sample
+    with pytest.raises(ValueError, match="^source_audio: got samples that are no numbers"):
+        media.read_audio({"waveform": waveform, "sample_rate": 16_000}, "source_audio")
+
+
+@pytest.mark.parametrize("audio", [torch.zeros(8000), {"waveform": torch.zeros(1, 1, 8000), "sample_rate": "fast"}])
+def test_what_is_no_sound_is_refused(media, audio: object) -> None:
+    with pytest.raises(ValueError, match="^audio: got .*, expected sound"):
+        media.read_audio(audio)
 
 
 @pytest.mark.parametrize("fps", [0.0, -25.0, float("nan"), float("inf"), 1e-6, 1e6])

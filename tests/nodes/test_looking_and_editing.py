@@ -37,6 +37,12 @@ def test_overlay_passes_frames_without_a_face_and_follows_resized_ones(host, cli
     assert torch.equal(host.run("MyTalkLandmarkOverlay", images=half, track=clip.track, opacity=0.0)[0], half)
 
 
+def test_overlay_refuses_frames_that_were_cut(host, clip) -> None:
+    """As every node with a track: its lines would be beside the face."""
+    with pytest.raises(ValueError, match="^images: got .*, of another shape"):
+        host.run("MyTalkLandmarkOverlay", images=clip.images[:, : clip.images.shape[1] // 2], track=clip.track)
+
+
 def test_editor_at_its_defaults_is_a_wire(host, clip) -> None:
     assert host.run("MyTalkEditMotion", track=clip.track, motion=clip.motion)[0] is clip.motion
 

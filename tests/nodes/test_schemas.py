@@ -42,7 +42,7 @@ def test_every_node_registers_under_its_id(host) -> None:
 
 
 def test_saved_graphs_still_load(host) -> None:
-    """The golden file changes only by appending inputs; UPDATE_GOLDEN=1 rewrites it."""
+    """Widgets and outputs go by place and are only appended, sockets go by name. UPDATE_GOLDEN=1 rewrites the file."""
     from schemas import stable
 
     found = {name: stable(node.GET_NODE_INFO_V1()) for name, node in host.nodes.items()}
@@ -79,6 +79,31 @@ def test_help_page_names_every_input_and_output(host, node_id: str) -> None:
     schema = host.nodes[node_id].GET_SCHEMA()
     for name in [i.id for i in schema.inputs] + [o.display_name for o in schema.outputs]:
         assert f"`{name}`" in page, name
+
+
+def handed_on(info: dict[str, Any], slot: int) -> str | None:
+    """The input that leaves a node at output `slot` while it is bypassed: as the frontend finds it."""
+    kind = info["output"][slot]
+    inputs = [(name, given) for group in info["input"].values() for name, (given, _) in group.items()]
+    opposite = [name for name, given in inputs[slot : slot + 1] if kind in given.split(",")]
+    return next(iter(opposite + [name for name, given in inputs if given == kind]), None)
+
+
+@pytest.mark.parametrize(
+    ("node_id", "kept"),
+    [
+        ("MyTalkLipSync", ["images", "audio"]),
+        ("MyTalkLoadSpeech", ["audio"]),
+        ("MyTalkFitVideoToSpeech", ["images", "audio", "fps"]),
+        ("MyTalkPasteBack", ["images"]),
+        ("MyTalkLandmarkOverlay", ["images"]),
+        ("MyTalkLandmarkDiffusionSampler", ["track"]),
+        ("MyTalkEditMotion", ["motion"]),
+    ],
+)
+def test_bypassed_node_hands_on_what_it_would_have_changed(host, node_id: str, kept: list[str]) -> None:
+    info = host.nodes[node_id].GET_NODE_INFO_V1()
+    assert [handed_on(info, slot) for slot in range(len(kept))] == kept
 
 
 def shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -68,13 +69,45 @@ def test_numbers_through_a_link_are_held_to_the_limits_of_the_widget(host) -> No
             tried[node] = tried.get(node, 0) + 1
             for value in (i.min - 1, i.max + 1, math.nan, "many"):
                 said = refused(host, node, **nothing, **{i.id: value})
-                assert re.match(rf"{i.id}: got \S+, expected \S+ to [0-9.]+; link a number within these limits", said)
+                whole = ", whole" if i.io_type == "INT" else ""
+                limits = rf"expected \S+ to [0-9.]+{whole}; link a number within these limits"
+                assert re.match(rf"{i.id}: got \S+, {limits}", said)
+            if i.io_type == "INT":
+                assert refused(host, node, **nothing, **{i.id: i.min + 0.5}).startswith(f"{i.id}: got ")
     assert tried == LIMITED
+
+
+def test_a_whole_number_that_comes_as_another_kind_is_one(host, clip) -> None:
+    """Nodes that calculate give 128.0; torch takes no such size."""
+    drawn = [host.run("MyTalkRenderLandmarkImage", track=clip.track, size=size)[0] for size in (64, 64.0, Fraction(64))]
+    assert drawn[0].equal(drawn[1]) and drawn[0].equal(drawn[2])
+
+
+def test_an_optional_number_that_a_graph_lacks_or_links_to_nothing_has_its_default(host, given) -> None:
+    """The host passes only what a saved graph has."""
+    node = "MyTalkLandmarkDiffusionSampler"
+    required = [i for i in host.nodes[node].GET_SCHEMA().inputs if not i.optional]
+    inputs = {i.id: i.default for i in required if getattr(i, "default", None) is not None}
+    inputs |= {**given[node], "model": NAMES["motion"], "steps": 1}
+    with torch.inference_mode():
+        lacks, nothing, default = (
+            host.method(node, "execute")(**inputs, **more).result[0].points
+            for more in ({}, {"style_strength": None}, {"style_strength": 1.0})
+        )
+    assert lacks.equal(default) and nothing.equal(default)
+
+
+def test_a_rate_through_a_link_may_be_a_fraction_and_nothing_but_a_number(host, clip) -> None:
+    found = [host.run("MyTalkExtractDenseLandmarks", images=clip.images, fps=fps)[0] for fps in (12.5, Fraction(25, 2))]
+    assert found[0].times.equal(found[1].times)
+    for fps in (None, "25"):
+        said = refused(host, "MyTalkExtractDenseLandmarks", images=clip.images, fps=fps)
+        assert said.startswith(f"fps: got {fps!r} frames per second, expected 0.1 to 1000; ")
 
 
 def test_whole_numbers_are_shown_with_every_digit(host) -> None:
     said = refused(host, "MyTalkLipSync", images=None, audio=None, seed=-1)
-    assert said.startswith("seed: got -1, expected 0 to 18446744073709551615; ")
+    assert said.startswith("seed: got -1, expected 0 to 18446744073709551615, whole; ")
 
 
 def test_a_sampler_through_a_link_is_one_that_there_is(host, given) -> None:

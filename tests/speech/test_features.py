@@ -229,6 +229,16 @@ def test_broken_encoders_are_one_clear_error(tmp_path):
     save_file({n: t for n, t in state.items() if "layers.1" not in n}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="lacks"):
         load_speech_encoder(tmp_path)
+    tiny().save_pretrained(tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    for part in ("pos_conv", "layers.0.feed_forward"):  # which sizes are read from
+        save_file({n: t for n, t in whole.items() if part not in n}, tmp_path / "single.safetensors")
+        with pytest.raises(InputError, match="of no speech encoder"):
+            load_speech_encoder(tmp_path / "single.safetensors")
+    for text in ("{", "[]", json.dumps(TINY | {"hidden_size": 32})):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="of no speech encoder"):
+            load_speech_encoder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(InputError, match="bert"):
         load_speech_encoder(tmp_path)

@@ -81,6 +81,9 @@ def test_nobody_is_painted_from_the_other() -> None:
     early = film[: HALF + 10]
     trimmed = pipeline.reference_schedule(bank, early, geometry(early), params)
     assert (bank.people[trimmed.index] == PEOPLE[: HALF + 10, None]).all(), "a speech that is shorter than the film"
+    begun = film[: int(bank.frames.min())]
+    alone = pipeline.reference_schedule(bank, begun, geometry(begun), params)
+    assert (alone.share[:, bank.people == 1]).abs().max() < 1e-4, "not one of the bank's frames is left of the film"
     shown = bank.gather(schedule[[5, HALF + 5]])
     for row, who in enumerate((0, 1)):
         own = mouth_opening(bank.points[bank.people == who])

@@ -58,7 +58,7 @@ class ReferenceBank:
         count, same = p.references - p.regression, None if people is None else people[:, None] == self.people
         if same is not None:
             same = same | ~same.any(1, keepdim=True)  # frames without a face, of nobody whom the bank knows
-        if len(self.frames) > count > 0:
+        if len(self.frames) >= count > 0:
             found = retrieve_references(reference_features(self.points), reference_features(points), count, usable=same)
         else:
             found = torch.arange(count).clamp(max=len(self.frames) - 1).expand(len(points), -1)

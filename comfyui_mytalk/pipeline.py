@@ -39,6 +39,7 @@ from .landmarks.align import CROP_SIZE, resized, sample_affine
 from .landmarks.canonical import to_canonical
 from .landmarks.sets import AROUND
 from .landmarks.track import FaceTrack
+from .stages import in_turn
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
 RIM = 3  # pixels of a crop around what lies before a face that are tinged by it
@@ -62,8 +63,8 @@ def select_references(
     it. Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
-        rest = (place, count, fixed, progress, occlusion)
-        banks = [select_references(source, one, *rest) for one, _ in people]
+        turns = [(place, count, fixed, in_turn(progress, turn, len(people)), occlusion) for turn in range(len(people))]
+        banks = [select_references(source, one, *told) for (one, _), told in zip(people, turns, strict=True)]
         names = [int(track.people[own][0]) for _, own in people]
         return joined(banks, names, _first_face(place))
     allowed = track.usable

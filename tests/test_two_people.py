@@ -95,6 +95,17 @@ def test_nobody_is_painted_from_the_other() -> None:
     assert (fixed.people[few.index] == PEOPLE[:, None]).all()
 
 
+def test_the_bar_of_several_peoples_references_never_goes_back() -> None:
+    class Film:  # is read to its end for each of them, as files are
+        def chunks(self, size: int):
+            for times in TIMES.split(size):
+                yield torch.full((len(times), 256, 256, 3), 60, dtype=torch.uint8), times
+
+    film, told = track(), []
+    pipeline.select_references(Film(), film, geometry(film), 4, progress=lambda *step: told.append(step))
+    assert told == sorted(told) and told[-1][0] == told[-1][1]
+
+
 def test_pictures_of_another_clip_serve_everybody() -> None:
     film, frames = track(), torch.full((2 * HALF, 256, 256, 3), 60, dtype=torch.uint8)
     other = film.replace(points=film.points + 3.0)

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
+from ..stages import in_turn
 from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips
@@ -280,7 +281,7 @@ def _speak_in_turn(
     """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""
     people, points = list(track.each_person()), track.points.clone()
     for turn, (person, own) in enumerate(people):
-        told = progress and (lambda done, total, turn=turn: progress(turn * total + done, len(people) * total))
+        told = in_turn(progress, turn, len(people))
         points[own] = speak(model, person, features, identity, options, told, style).points[own]
     if not people:
         speak(model, track.replace(people=None), features, identity, options)  # says that no face is usable

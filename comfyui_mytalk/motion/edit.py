@@ -126,7 +126,7 @@ def _at_rest(track: FaceTrack, lower: Tensor) -> Tensor:
 
 
 def smooth_motion(lower: Tensor, track: FaceTrack, seconds: float) -> Tensor:
-    """A Gaussian of sigma `seconds` over `lower (f, 180, 3)`, never across a cut or a frame without a face."""
+    """A Gaussian of sigma `seconds` over `lower (f, 180, c)`, never across a cut or a frame without a face."""
     if seconds <= 0 or len(track) < 2:
         return lower
     sigma = seconds / max(track.times.diff().median().item(), 1e-3)

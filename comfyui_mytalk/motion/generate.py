@@ -15,13 +15,12 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ..errors import InputError
-from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
 from ..stages import in_turn
 from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
-from .edit import Manner, close_mouth, manner, match_manner, part_lips
+from .edit import Manner, close_mouth, manner, match_manner, part_lips, smooth_motion
 from .model import MotionModel
 from .params import FPS
 from .style import StyleMemory
@@ -259,10 +258,9 @@ def speak(
     if options.match_range:
         motion = match_manner(motion, person, options.strength)
     motion = resample(motion, grid, times)
-    depth = (canonical[:, lower] - effect)[usable][..., 2]
-    depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)
+    depth = smooth_motion((canonical[:, lower] - effect)[..., 2:], track, DEPTH_SMOOTHING)
     spoken = canonical[usable]
-    spoken[:, lower] = torch.cat([motion[usable], depth[..., None]], -1) + effect[usable]
+    spoken[:, lower] = (torch.cat([motion, depth], -1) + effect)[usable]
     spoken[:, lower, :2] = part_lips(spoken[:, lower, :2])
     points = track.points.clone()
     points[usable.nonzero(), lower] = from_canonical(spoken, pose[usable])[:, lower].to(points)

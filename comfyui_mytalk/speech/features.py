@@ -88,8 +88,10 @@ def normalise_loudness(speech: Tensor) -> Tensor:
     """Remove the mean and scale what sounds (frames within 10 dB of the mean loudness) to unit power.
 
     Pauses do not count, as in ITU-R BS.1770, so padding a clip with silence changes nothing; silence stays silent.
+    Samples that are no finite number count as 0.
     """
-    speech = torch.nan_to_num(speech) - torch.nan_to_num(speech).mean()
+    speech = torch.nan_to_num(speech, posinf=0.0, neginf=0.0)
+    speech = speech - speech.mean()
     frames = nn.functional.pad(speech, (0, -len(speech) % FRAME)).view(-1, FRAME)
     power = frames.square().mean(1)
     loud = power[power >= 1e-4 * power.max()]

@@ -165,6 +165,14 @@ def test_pauses_do_not_change_the_gain():
     assert torch.allclose(normalise_loudness(speech), normalise_loudness(padded)[: len(speech)], atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_one_broken_sample_does_not_silence_the_rest(broken):
+    speech = syllables(1.0)
+    speech[500] = broken
+    heard = normalise_loudness(speech)
+    assert heard.isfinite().all() and heard.std() > 0.5
+
+
 @pytest.mark.parametrize("speech", [torch.zeros(16000), torch.full((16000,), 0.5), torch.full((700,), float("nan"))])
 def test_silence_is_finite(shipped, speech):
     assert shipped(speech).isfinite().all()

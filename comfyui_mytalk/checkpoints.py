@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,15 +153,18 @@ def params_from(kind: type[Params], config: dict[str, Any]) -> Params:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in config.items()})
 
 
-@contextmanager
-def of_this_version(file: Path | str) -> Iterator[None]:
+def of_this_version(file: Path | str) -> AbstractContextManager[None]:
     """Turn what goes wrong when a checkpoint does not fit the code into InputError that names the `file`."""
+    return fitting(file, "were made by another version of the pack", "update the pack, or train again")
+
+
+@contextmanager
+def fitting(file: Path | str, problem: str, remedy: str) -> Iterator[None]:
+    """Turn what goes wrong when weights do not fit a network into InputError: the `file`, its `problem`, a `remedy`."""
     try:
         yield
     except InputError:
         raise
     except (TypeError, LookupError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the weights {file} were made by another version of the pack ({reason}): update the pack, or train again"
-        ) from error
+        raise InputError(f"the weights {file} {problem} ({reason}): {remedy}") from error

@@ -65,17 +65,25 @@ def pictures(frames: Tensor) -> Tensor:
     return picture.float() if picture.is_floating_point() else picture.float() / 255
 
 
-def cut_source(frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None) -> Tensor:
-    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`."""
+def cut_source(
+    frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None, outside: str = "zeros"
+) -> Tensor:
+    """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`.
+
+    `outside` as in `sample_affine`.
+    """
     rows, columns, transform = crop_window(resized(place.transform, size), frames.shape[1:3], size)
     window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
-    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size)
+    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size, outside)
 
 
 def cut_frames(
     source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
 ) -> Tensor:
-    """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order."""
+    """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order.
+
+    Beyond a frame its edge is repeated: as references they are moved, and black would move into the picture.
+    """
     return cut_sizes(source, place, frames, [size], progress)[0]
 
 
@@ -89,7 +97,7 @@ def cut_sizes(
             found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
             here = at[found] == frames
             for made in crops:
-                cut = cut_source(pixels, place[at], made.shape[-1], index).mul(255).round().byte()
+                cut = cut_source(pixels, place[at], made.shape[-1], index, "border").mul(255).round().byte()
                 made[here] = cut[found[here]]
         if progress is not None:
             progress(done, len(place.pose))

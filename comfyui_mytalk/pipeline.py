@@ -39,6 +39,7 @@ from .landmarks.align import CROP_SIZE, resized, sample_affine
 from .landmarks.canonical import to_canonical
 from .landmarks.sets import AROUND
 from .landmarks.track import FaceTrack
+from .stages import in_turn
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
 RIM = 3  # pixels of a crop around what lies before a face that are tinged by it
@@ -62,10 +63,10 @@ def select_references(
     it. Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
-        rest = (place, count, fixed, progress, occlusion)
-        banks = [select_references(source, one, *rest) for one, _ in people]
+        turns = [(place, count, fixed, in_turn(progress, turn, len(people)), occlusion) for turn in range(len(people))]
+        banks = [select_references(source, one, *told) for (one, _), told in zip(people, turns, strict=True)]
         names = [int(track.people[own][0]) for _, own in people]
-        return joined(banks, names)
+        return joined(banks, names, _first_face(place))
     allowed = track.usable
     if occlusion is not None and (bare := allowed & ~covers_lips(occlusion, place)).any():
         allowed = bare
@@ -145,10 +146,12 @@ def _people(bank: ReferenceBank, track: FaceTrack, place: Geometry) -> Tensor | 
     """Whom each frame `(f,)` shows, where the bank is of several people and of this very clip, trimmed perhaps."""
     if bank.people is None or track.people is None:
         return None
-    here = bank.frames < len(track)
-    own = place[bank.frames[here]].crop_points(place.points[bank.frames[here]])
-    same = here.any() and (own - bank.points[here]).abs().max() < SAME_CLIP
-    return track.people if same else None
+    return track.people if (_first_face(place) - bank.first).abs().max() < SAME_CLIP else None
+
+
+def _first_face(place: Geometry) -> Tensor:
+    """The source's landmarks `(478, 2)` in the crop of the first frame."""
+    return place[:1].crop_points(place.points[:1])[0]
 
 
 class Painted(NamedTuple):

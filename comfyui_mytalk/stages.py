@@ -30,3 +30,8 @@ def stage_progress(progress: StageProgress | None, name: str) -> Progress:
     if progress is None:
         return None
     return lambda done, total: progress(name, done, total)
+
+
+def in_turn(progress: Progress, turn: int, turns: int) -> Progress:
+    """`progress` of all the `turns` that something long is done in, for what is done in one of them, from 0 on."""
+    return progress and (lambda done, total: progress(turn * total + done, turns * total))

@@ -73,6 +73,16 @@ def test_the_result_does_not_depend_on_the_chunk_size(model, frames, track):
     assert (whole.int() - single.int()).abs().max() <= 1  # convolutions round differently per batch size
 
 
+def test_a_chin_that_rises_at_the_frames_edge_brings_no_black_along(model, frames, track, monkeypatch):
+    monkeypatch.setattr(type(model), "forward", lambda self, masked, landmarks, references: references[:, 0])
+    cut = int(track.points[:, 152, 1].min()) - 8  # above the chin
+    close, near = frames[:, :cut], track.replace(size=(cut, frames.shape[2]))
+    out, _, _ = render(model, close, near, open_mouth(near, -6.0))
+    change = out[:, -1].int() - close[:, -1].int()
+    assert change.abs().max() > 3, "the mask reaches the edge"
+    assert change.min() > -60
+
+
 def test_frames_without_a_usable_face_pass_through(model, frames, track):
     found = track.found.clone()
     found[2:4] = False
@@ -164,8 +174,9 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     place = Geometry(None, transform, None, None)
     frames = torch.rand(2, 480, 640, 4, generator=torch.Generator().manual_seed(0))
     whole = frames[..., :3].permute(0, 3, 1, 2)
-    found = cut_source(frames, place)
-    torch.testing.assert_close(found, cut_crops(whole, transform), atol=1e-3, rtol=0)
+    for outside in ("zeros", "border"):
+        found = cut_source(frames, place, outside=outside)
+        torch.testing.assert_close(found, cut_crops(whole, transform, outside=outside), atol=1e-3, rtol=0)
     crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     mask[:, :, 90:200, 60:190] = 0.75
     pasted, masks = frames.clone(), torch.zeros(2, 480, 640)

@@ -81,6 +81,9 @@ def test_nobody_is_painted_from_the_other() -> None:
     early = film[: HALF + 10]
     trimmed = pipeline.reference_schedule(bank, early, geometry(early), params)
     assert (bank.people[trimmed.index] == PEOPLE[: HALF + 10, None]).all(), "a speech that is shorter than the film"
+    begun = film[: int(bank.frames.min())]
+    alone = pipeline.reference_schedule(bank, begun, geometry(begun), params)
+    assert (alone.share[:, bank.people == 1]).abs().max() < 1e-4, "not one of the bank's frames is left of the film"
     shown = bank.gather(schedule[[5, HALF + 5]])
     for row, who in enumerate((0, 1)):
         own = mouth_opening(bank.points[bank.people == who])
@@ -90,6 +93,17 @@ def test_nobody_is_painted_from_the_other() -> None:
     fixed = pipeline.select_references(TensorSource(frames, 25), film, place, 3, fixed=True)
     few = pipeline.reference_schedule(fixed, film, place, replace(params, regression=False, detail=0.0))
     assert (fixed.people[few.index] == PEOPLE[:, None]).all()
+
+
+def test_the_bar_of_several_peoples_references_never_goes_back() -> None:
+    class Film:  # is read to its end for each of them, as files are
+        def chunks(self, size: int):
+            for times in TIMES.split(size):
+                yield torch.full((len(times), 256, 256, 3), 60, dtype=torch.uint8), times
+
+    film, told = track(), []
+    pipeline.select_references(Film(), film, geometry(film), 4, progress=lambda *step: told.append(step))
+    assert told == sorted(told) and told[-1][0] == told[-1][1]
 
 
 def test_pictures_of_another_clip_serve_everybody() -> None:

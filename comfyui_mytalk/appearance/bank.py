@@ -42,6 +42,7 @@ class ReferenceBank:
     frames: Tensor  # (m,) where they came from
     full: Tensor | None = None  # (m, 3, F, F) uint8: the crops at the film's own resolution, where that is higher
     people: Tensor | None = None  # (m,) int: who is shown, where it is not the same person everywhere
+    first: Tensor | None = None  # (478, 2), with `people`: the face of the clip's first frame, by which it is known
 
     @cached_property
     def regression(self) -> PictureRegression:
@@ -57,7 +58,7 @@ class ReferenceBank:
         count, same = p.references - p.regression, None if people is None else people[:, None] == self.people
         if same is not None:
             same = same | ~same.any(1, keepdim=True)  # frames without a face, of nobody whom the bank knows
-        if len(self.frames) > count > 0:
+        if len(self.frames) >= count > 0:
             found = retrieve_references(reference_features(self.points), reference_features(points), count, usable=same)
         else:
             found = torch.arange(count).clamp(max=len(self.frames) - 1).expand(len(points), -1)
@@ -99,10 +100,13 @@ class ReferenceBank:
         return torch.stack([torch.stack(opening[people == who].aminmax()) for who in people[nearest].tolist()])
 
 
-def joined(banks: list[ReferenceBank], people: list[int]) -> ReferenceBank:
-    """One bank of several people's, `people` naming each; without any larger crops unless all have them."""
+def joined(banks: list[ReferenceBank], people: list[int], first: Tensor) -> ReferenceBank:
+    """One bank of several people's, `people` naming each; without any larger crops unless all have them.
+
+    `first (478, 2)`: the landmarks of their clip's first frame, in pixels of its crop.
+    """
     whole = [torch.cat([getattr(bank, name) for bank in banks]) for name in ("crops", "points", "shape", "frames")]
     sizes = {None if bank.full is None else bank.full.shape[-1] for bank in banks}
     full = torch.cat([bank.full for bank in banks]) if len(sizes) == 1 and None not in sizes else None
     shown = torch.cat([torch.full((len(bank.frames),), who) for bank, who in zip(banks, people, strict=True)])
-    return ReferenceBank(*whole, full, shown)
+    return ReferenceBank(*whole, full, shown, first)

@@ -22,7 +22,7 @@ SPOILT = 0.05  # share of lips, chin and jaw: what covers them shows in pictures
 SPOILT_LIPS = 0.02  # share of the lips: a mouth from several pictures is none
 NEAR = 6  # pictures looked at at a time
 MOST = 24  # of them for one
-LEFT = 0.01  # share of a crop that need not be filled
+LEFT = 0.01  # share of what is covered that need not be filled
 
 
 def covers(shares: Tensor, points: Tensor, region: tuple[str, ...], limit: float) -> Tensor:

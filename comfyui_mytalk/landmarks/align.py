@@ -63,23 +63,26 @@ def apply_transform(transform: Tensor, points: Tensor) -> Tensor:
     return points @ transform[:, :, :2].mT + transform[:, None, :, 2]
 
 
-def sample_affine(images: Tensor, transform: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+def sample_affine(
+    images: Tensor, transform: Tensor, size: tuple[int, int], mode: str = "bilinear", outside: str = "zeros"
+) -> Tensor:
     """Resample `images (f, c, h, w)` at `transform (f, 2, 3)` of each output pixel -> `(f, c, *size)`.
 
-    Zeros outside. Where the map shrinks much, the source is first blurred by area averaging, so that close-ups do
-    not alias. `mode` "bilinear" stays in the pictures' range, as masks must; "bicubic" may overshoot it a little,
-    and keeps pictures sharp: cut and pasted back bilinearly they lose 15 to 35 % of their Laplacian energy.
+    `outside` is "zeros", or "border" to repeat the edge. Where the map shrinks much, the source is first blurred by
+    area averaging, so that close-ups do not alias. `mode` "bilinear" stays in the pictures' range, as masks must;
+    "bicubic" may overshoot it a little, and keeps pictures sharp: cut and pasted back bilinearly they lose 15 to 35 %
+    of their Laplacian energy.
     """
     factors = _block_sides(transform, mode)
     if len(set(factors)) > 1:  # each picture as it would be alone: batches must not change results
         alone = zip(images.split(1), transform.split(1), strict=True)
-        return torch.cat([sample_affine(image, own, size, mode) for image, own in alone])
+        return torch.cat([sample_affine(image, own, size, mode, outside) for image, own in alone])
     factor = factors[0] if factors else 1
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         transform = transform / factor
     grid = sampling_grid(transform, size, images.shape[-2:])
-    return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode=outside, align_corners=False)
 
 
 def _block_sides(transform: Tensor, mode: str) -> list[int]:
@@ -118,6 +121,9 @@ def crop_window(transform: Tensor, frame: tuple[int, int], size: int = CROP_SIZE
     return parts[0], parts[1], torch.cat([transform[:, :, :2], transform[:, :, 2:] - shift[:, None]], -1)
 
 
-def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE) -> Tensor:
-    """The crops `(f, c, size, size)` of `images (f, c, h, w)` in 0..1, placed by `transform (f, 2, 3)`."""
-    return sample_affine(images, transform, (size, size), "bicubic").clamp(0, 1)
+def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE, outside: str = "zeros") -> Tensor:
+    """The crops `(f, c, size, size)` of `images (f, c, h, w)` in 0..1, placed by `transform (f, 2, 3)`.
+
+    `outside` as in `sample_affine`.
+    """
+    return sample_affine(images, transform, (size, size), "bicubic", outside).clamp(0, 1)

@@ -218,7 +218,7 @@ class Tracker:
             regions = self.landmarker.detector.search(frame, tiles(*frame.shape[:2]))[:MAX_FACES, :4]
             pairs, regions = match(self.faces, regions, SAME_FACE)
         if not pairs:  # a cut, or a return: nobody is where anybody was
-            pairs, regions = match(sorted(self.faces, key=lambda face: -face.area), regions, -1.0)
+            pairs, regions = match(self.faces, regions, -1.0)
         for region in regions[regions[:, 0].argsort()]:
             self.faces.append(Face(region, number))
             pairs.append((self.faces[-1], region))

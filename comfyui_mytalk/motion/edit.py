@@ -126,7 +126,7 @@ def _at_rest(track: FaceTrack, lower: Tensor) -> Tensor:
 
 
 def smooth_motion(lower: Tensor, track: FaceTrack, seconds: float) -> Tensor:
-    """A Gaussian of sigma `seconds` over `lower (f, 180, 3)`, never across a cut or a frame without a face."""
+    """A Gaussian of sigma `seconds` over `lower (f, 180, c)`, never across a cut or a frame without a face."""
     if seconds <= 0 or len(track) < 2:
         return lower
     sigma = seconds / max(track.times.diff().median().item(), 1e-3)
@@ -135,7 +135,7 @@ def smooth_motion(lower: Tensor, track: FaceTrack, seconds: float) -> Tensor:
     return torch.cat([gaussian_smooth(part.flatten(1), sigma).view_as(part) for part in parts])
 
 
-def speech_activity(speech: Tensor, times: Tensor, threshold: float = 30.0) -> Tensor:
+def speech_activity(speech: Tensor, times: Tensor, threshold: float = SILENCE) -> Tensor:
     """How much is said `(f,)`, 0..1, at `times (f,)` seconds of `speech (s,)`; 0 where it is silent.
 
     Silent is what lies `threshold` dB below the loudness of the voice, for longer than lips take to part and close.
@@ -151,10 +151,10 @@ def speech_activity(speech: Tensor, times: Tensor, threshold: float = 30.0) -> T
 
 def loudness(speech: Tensor, times: Tensor) -> Tensor:
     """Logarithm of the mean power of `speech (s,)` around each of `times (f,)` seconds, smoothed: `(f,)`."""
-    half = int(ENVELOPE_WINDOW * SPEECH_RATE / 2)
-    power = F.avg_pool1d(speech.square()[None, None], 2 * half, 1, half)[0, 0]
-    at = (times * SPEECH_RATE).round().long().clamp(0, len(power) - 1)
-    return (power[at] + 1e-6).log().float()
+    half, at = int(ENVELOPE_WINDOW * SPEECH_RATE / 2), (times * SPEECH_RATE).round().long()
+    step = max(1, math.gcd(*at.tolist()))  # of even times: pooling at every sample would take a second a minute
+    power = F.avg_pool1d(speech.square()[None, None], 2 * half, step, half)[0, 0]
+    return (power[(at // step).clamp(0, len(power) - 1)] + 1e-6).log().float()
 
 
 def part_lips(lower: Tensor) -> Tensor:

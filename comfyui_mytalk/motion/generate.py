@@ -15,12 +15,12 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ..errors import InputError
-from ..landmarks.align import gaussian_smooth
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
+from ..stages import in_turn
 from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
-from .edit import Manner, close_mouth, manner, match_manner, part_lips
+from .edit import Manner, close_mouth, manner, match_manner, part_lips, smooth_motion
 from .model import MotionModel
 from .params import FPS
 from .style import StyleMemory
@@ -258,10 +258,9 @@ def speak(
     if options.match_range:
         motion = match_manner(motion, person, options.strength)
     motion = resample(motion, grid, times)
-    depth = (canonical[:, lower] - effect)[usable][..., 2]
-    depth = gaussian_smooth(depth, DEPTH_SMOOTHING / max(times.diff().median().item(), 1e-3) if len(times) > 1 else 0)
+    depth = smooth_motion((canonical[:, lower] - effect)[..., 2:], track, DEPTH_SMOOTHING)
     spoken = canonical[usable]
-    spoken[:, lower] = torch.cat([motion[usable], depth[..., None]], -1) + effect[usable]
+    spoken[:, lower] = (torch.cat([motion, depth], -1) + effect)[usable]
     spoken[:, lower, :2] = part_lips(spoken[:, lower, :2])
     points = track.points.clone()
     points[usable.nonzero(), lower] = from_canonical(spoken, pose[usable])[:, lower].to(points)
@@ -280,7 +279,7 @@ def _speak_in_turn(
     """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""
     people, points = list(track.each_person()), track.points.clone()
     for turn, (person, own) in enumerate(people):
-        told = progress and (lambda done, total, turn=turn: progress(turn * total + done, len(people) * total))
+        told = in_turn(progress, turn, len(people))
         points[own] = speak(model, person, features, identity, options, told, style).points[own]
     if not people:
         speak(model, track.replace(people=None), features, identity, options)  # says that no face is usable

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import FORMAT, Checkpoint, find_weights, load_checkpoint, of_this_version
+from ..checkpoints import FORMAT, Checkpoint, find_weights, fitting, load_checkpoint, of_this_version
 from ..errors import InputError
 from . import mel, whisper
 from .wav2vec import build_encoder, is_foreign, read_encoder_file, read_encoder_folder, weight_files
@@ -28,6 +28,7 @@ SILENCE_POWER = 1e-9  # -90 dB full scale: about the rounding of 16-bit samples
 # together: on 13 clips of 9 to 18 s the mouth followed at 0.62 with windows of eight seconds, 0.65 with four, 0.64 with
 # two.
 OWN_WINDOW = {"window": 200, "overlap": 100}
+FOREIGN = "are of no speech encoder that is read here", "download them again, or choose another"
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -87,8 +88,10 @@ def normalise_loudness(speech: Tensor) -> Tensor:
     """Remove the mean and scale what sounds (frames within 10 dB of the mean loudness) to unit power.
 
     Pauses do not count, as in ITU-R BS.1770, so padding a clip with silence changes nothing; silence stays silent.
+    Samples that are no finite number count as 0.
     """
-    speech = torch.nan_to_num(speech) - torch.nan_to_num(speech).mean()
+    speech = torch.nan_to_num(speech, posinf=0.0, neginf=0.0)
+    speech = speech - speech.mean()
     frames = nn.functional.pad(speech, (0, -len(speech) % FRAME)).view(-1, FRAME)
     power = frames.square().mean(1)
     loud = power[power >= 1e-4 * power.max()]
@@ -104,11 +107,14 @@ def load_speech_encoder(
     """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        encoder = read_encoder_folder(path)
+        with fitting(path, *FOREIGN):
+            encoder = read_encoder_folder(path)
         return SpeechFeatures(encoder, path.resolve().name, _digest(weight_files(path))).to(device)
     path = find_weights(path, "speech")
     if is_foreign(path, FORMAT):
-        return SpeechFeatures(read_encoder_file(path), path.stem, _digest([path])).to(device)
+        with fitting(path, *FOREIGN):
+            encoder = read_encoder_file(path)
+        return SpeechFeatures(encoder, path.stem, _digest([path])).to(device)
     checkpoint = load_checkpoint(path, "speech")
     with of_this_version(path):
         features = _own_features(checkpoint)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 import torchaudio.functional as AF
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from ..conformer import ConformerBlock
+from .whisper import Encoded
 
 FAMILY = "mel-conformer"  # `model_type` of its configuration
 RATE, WINDOW, MEL_HOP, FFT = 16_000, 400, 160, 512
@@ -77,8 +77,8 @@ class MelEncoder(nn.Module):
         self.unpair = nn.Linear(d, 2 * d)
         self.skip, self.norm = nn.Linear(d, d), nn.LayerNorm(d)
 
-    def forward(self, speech: Tensor) -> BaseModelOutput:
-        return BaseModelOutput(self.encode_mel((self.power(speech) + FLOOR).log()))
+    def forward(self, speech: Tensor) -> Encoded:
+        return Encoded(self.encode_mel((self.power(speech) + FLOOR).log()))
 
     def encode_mel(self, mel: Tensor) -> Tensor:
         """Log-mel `(b, 2 s - 1, bands)` -> features `(b, s, d)`."""

@@ -9,24 +9,21 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from ..errors import InputError
 from .whisper import from_hugging_face, is_whisper
 
-FAMILIES = {
-    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
-    "hubert": (HubertConfig, HubertModel),
-    "wavlm": (WavLMConfig, WavLMModel),
-}
+FAMILIES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}  # how transformers' classes begin
 
 
 def build_encoder(config: dict[str, Any], state: dict[str, Tensor], source: Path) -> nn.Module:
     """The network of a Hugging Face configuration with `state`; raises InputError when they do not fit."""
+    import transformers  # takes as long as torch does, and what ships needs none of it
+
     family = config.get("model_type", "wav2vec2")
     if family not in FAMILIES:
         raise InputError(f"got a {family} model in {source}, expected one of {', '.join(FAMILIES)}")
-    config_class, model_class = FAMILIES[family]
+    config_class, model_class = (getattr(transformers, FAMILIES[family] + kind) for kind in ("Config", "Model"))
     model = model_class(config_class(**config))
     result = model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     missing = [name for name in result.missing_keys if name != "masked_spec_embed"]

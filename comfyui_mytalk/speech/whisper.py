@@ -9,19 +9,24 @@ blocks say the most about the mouth (`benchmarks/probe_speech.py`), so later one
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import InputError
 
 FAMILY = "whisper"  # `model_type` of its configuration
 RATE, FFT, MEL_HOP = 16_000, 400, 160
 LEAST_POWER, RANGE = 1e-10, 8.0  # of the log-mel: the least power, and decades below the loudest cell that are kept
+
+
+class Encoded(NamedTuple):
+    """Features `(b, s, d)`, under the name that they have in the wav2vec family."""
+
+    last_hidden_state: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class WhisperEncoder(nn.Module):
             for _ in range(p.layers)
         )
 
-    def forward(self, speech: Tensor) -> BaseModelOutput:
+    def forward(self, speech: Tensor) -> Encoded:
         """Raises InputError when the window is longer than the positions that the encoder knows."""
         x = F.gelu(self.conv1(self.log_mel(speech)))
         x = F.gelu(self.conv2(x)).mT
@@ -76,7 +81,7 @@ class WhisperEncoder(nn.Module):
         x = x + (self.positions[known - count :] if self.config.last else self.positions[:count])
         for block in self.blocks:
             x = block(x)
-        return BaseModelOutput(x / self.config.scale)
+        return Encoded(x / self.config.scale)
 
     def log_mel(self, speech: Tensor) -> Tensor:
         """`(b, 320 s + 80)` -> `(b, bands, 2 s)`, about -1 to 1; frame k is centred on sample 160 k + 200."""

@@ -126,3 +126,10 @@ def test_a_bank_smaller_than_the_references_repeats_itself():
     references = one.gather(one.schedule(face(0.5)[None], PRESETS["small"]))
     assert torch.equal(references.images[0, 0], references.images[0, 1])
     assert torch.equal(references.images[0, 1], references.images[0, 2])
+
+
+def test_of_two_pictures_the_nearer_is_the_first():
+    whole, ends = bank(), torch.tensor([0, len(OPENINGS) - 1])
+    two = ReferenceBank(whole.crops[ends], whole.points[ends], whole.shape[ends], whole.frames[ends])
+    wanted = torch.stack([face(float(OPENINGS[end])) for end in ends])
+    assert two.schedule(wanted, PRESETS["small"]).index.tolist() == [[0, 1], [1, 0]]

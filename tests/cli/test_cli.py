@@ -260,6 +260,13 @@ def test_help_needs_no_heavy_import(command):
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(cli.__file__).parents[1]).returncode == 0
 
 
+def test_what_ships_does_not_load_transformers():
+    """It takes as long to import as torch does; only speech encoders of others need it."""
+    code = "import sys; from comfyui_mytalk import models, sync; models.load_speech_encoder(); "
+    code += "sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(cli.__file__).parents[1]).returncode == 0
+
+
 def test_tune_says_in_one_line_what_is_wrong(files, capsys):
     for argv in (["text", "-o", "out"], ["video", "-o", "out"], ["video", "-o", "out", "--steps", "0"]):
         words = [files.get(word, word).replace("out.mp4", "out.safetensors") for word in argv]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.track import FaceTrack, parse_choice, track_faces
-from comfyui_mytalk.landmarks.tracker import Tracker, smoothing_weights
+from comfyui_mytalk.landmarks.tracker import Face, Tracker, smoothing_weights
 
 
 def chunks(frames, size=5, fps=25):
@@ -124,6 +124,15 @@ def test_frames_without_the_face(landmarker, moving):
     assert track.found.tolist() == [i not in (5, 6, 7) for i in range(16)]
     assert track.usable.all()
     assert not track.fill_gaps(max_seconds=0.1).usable[5:8].any()
+
+
+def test_a_frame_without_a_face_takes_as_long_as_the_one_before(landmarker, moving, monkeypatch):
+    tracker = Tracker(landmarker)
+    tracker.push(moving[:8])
+    asked = []  # the area is a sum over all that was seen of a face so far
+    monkeypatch.setattr(Face, "area", property(lambda face: asked.append(face) or 0.0))
+    tracker.push(torch.zeros_like(moving[:8]))
+    assert tracker.faces and not asked
 
 
 def test_long_gap_stays_unusable():

@@ -15,6 +15,7 @@ from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import (
     MotionEdit,
     edit_motion,
+    loudness,
     lower_face,
     resting_mouth,
     smooth_motion,
@@ -152,6 +153,14 @@ def test_activity_follows_the_voice_not_its_volume() -> None:
     assert speech_activity(tone((1, 0.5), (2, 0.05)), times, threshold=30)[30:70].min() > 0.95, "quiet is not silent"
     assert speech_activity(torch.zeros(RATE), times).max() == 0
     assert speech_activity(tone((3, 0.5)), times)[76:].max() == 0, "nothing is said after the end"
+
+
+@pytest.mark.parametrize("rate", [100, 25, 30])
+def test_loudness_is_the_mean_power_around_each_time(rate: int) -> None:
+    speech = torch.randn(RATE, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 1, RATE)
+    times = torch.arange(0.1, 0.9, 1 / rate, dtype=torch.float64)
+    expected = [speech[at - 640 : at + 640].square().mean() + 1e-6 for at in (times * RATE).round().long().tolist()]
+    torch.testing.assert_close(loudness(speech, times), torch.stack(expected).log(), atol=1e-4, rtol=0)
 
 
 def test_bad_numbers_are_named(source: FaceTrack, spoken: FaceTrack) -> None:

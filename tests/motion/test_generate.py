@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.landmarks.canonical import canonical_face, to_canonical
+from comfyui_mytalk.landmarks.canonical import canonical_face, from_canonical, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, Manner, close_mouth, match_manner, part_lips
@@ -311,3 +311,16 @@ def test_a_clip_of_another_mood_gives_its_resting_mouth(model: MotionModel, extr
     plain, styled = (speak(model, track, features_for(track, 25), tokens, still, style=s) for s in (None, smiling))
     raised = (plain.points - styled.points)[:, corners, 1]
     assert raised.min() > 2.0
+
+
+def test_depth_is_not_smoothed_from_one_shot_into_the_next(model: MotionModel, extractor: IdentityExtractor) -> None:
+    track, cut = make_track(60), 30
+    canonical, lower = to_canonical(track.points, track.pose), landmark_set("generated")
+    canonical[cut:, lower, 2] -= 1.0  # another lens, another guess of the mesh
+    points = from_canonical(canonical, track.pose)
+    points[cut:, :, 0] += 100.0
+    film = track.replace(points=points)
+    spoken = speak(model, film, features_for(film, 25), identity_tokens(extractor, film), FAST)
+    depth = to_canonical(spoken.points, film.pose)[:, lower, 2].mean(1)
+    filmed = canonical[:, lower, 2].mean(1)
+    assert (depth - filmed)[cut - 3 : cut + 3].abs().max() < 0.1

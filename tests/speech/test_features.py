@@ -165,6 +165,14 @@ def test_pauses_do_not_change_the_gain():
     assert torch.allclose(normalise_loudness(speech), normalise_loudness(padded)[: len(speech)], atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_one_broken_sample_does_not_silence_the_rest(broken):
+    speech = syllables(1.0)
+    speech[500] = broken
+    heard = normalise_loudness(speech)
+    assert heard.isfinite().all() and heard.std() > 0.5
+
+
 @pytest.mark.parametrize("speech", [torch.zeros(16000), torch.full((16000,), 0.5), torch.full((700,), float("nan"))])
 def test_silence_is_finite(shipped, speech):
     assert shipped(speech).isfinite().all()
@@ -229,6 +237,16 @@ def test_broken_encoders_are_one_clear_error(tmp_path):
     save_file({n: t for n, t in state.items() if "layers.1" not in n}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="lacks"):
         load_speech_encoder(tmp_path)
+    tiny().save_pretrained(tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    for part in ("pos_conv", "layers.0.feed_forward"):  # which sizes are read from
+        save_file({n: t for n, t in whole.items() if part not in n}, tmp_path / "single.safetensors")
+        with pytest.raises(InputError, match="of no speech encoder"):
+            load_speech_encoder(tmp_path / "single.safetensors")
+    for text in ("{", "[]", json.dumps(TINY | {"hidden_size": 32})):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="of no speech encoder"):
+            load_speech_encoder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(InputError, match="bert"):
         load_speech_encoder(tmp_path)

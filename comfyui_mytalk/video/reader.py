@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import InputError
@@ -27,7 +30,7 @@ from .index import FrameIndex, scan
 from .media import check_span, decode, open_media, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
-SAME = 1e-6
+REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
 
 
 @dataclass(frozen=True)
@@ -135,34 +138,39 @@ class VideoReader:
             return
         frames, picture = self._decode(first), None
         held, ahead = next(frames), next(frames, None)
-        for due in self._index.seconds[first:stop]:
-            while ahead is not None and ahead[1] <= due + SAME:
+        for due in range(first, stop):
+            while ahead is not None and ahead[1] <= due:
                 held, ahead, picture = ahead, next(frames, None), None
             picture = self._picture(held[0]) if picture is None else picture
-            yield picture, float(due) - self.offset
+            yield picture, float(self._index.seconds[due]) - self.offset
 
-    def _decode(self, first: int) -> Iterator[tuple[VideoFrame, float]]:
-        """Decoded frames with their seconds in the file, starting at or before `first`."""
+    def _decode(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
+        """Decoded frames with their number in the file, starting at or before `first`."""
         for key in dict.fromkeys((self._index.key_before(first), 0)):
             with open_media(self.path, "a video") as container:
                 frames = self._from(container, key)
                 head = next(frames, None)
-                if key == 0 or (head is not None and head[1] <= self._index.seconds[first] + SAME):
+                if key == 0 or (head is not None and head[1] <= first):
                     yield from chain([head] if head else [], frames)
                     return
 
-    def _from(self, container: InputContainer, key: int) -> Iterator[tuple[VideoFrame, float]]:
+    def _from(self, container: InputContainer, key: int) -> Iterator[tuple[VideoFrame, int]]:
         """Frames from key frame `key` on; none when the file cannot be sought."""
         index, stream = self._index, video_stream(container)
         stream.thread_type = "AUTO"
         if key > 0:
             try:
-                container.seek(round((index.origin + index.seconds[key]) / stream.time_base), stream=stream)
+                container.seek(round((index.origin + index.stamps[key]) / stream.time_base), stream=stream)
             except FFmpegError:
                 return
-        for count, frame in enumerate(decode(container, stream)):
+        numbered = self._numbered(container, stream, key)
+        yield from in_order(numbered) if index.unsorted else numbered
+
+    def _numbered(self, container: InputContainer, stream: VideoStream, key: int) -> Iterator[tuple[VideoFrame, int]]:
+        index = self._index
+        for count, frame in enumerate(decode(container, stream), key):
             timed = index.timed and frame.pts is not None
-            yield frame, frame.pts * float(stream.time_base) - index.origin if timed else count / float(index.fps)
+            yield frame, index.number(frame.pts * float(stream.time_base) - index.origin) if timed else count
 
     def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int]]:
         """From the first frame: how it is turned, its coded (width, height) and its (height, width) as shown."""
@@ -195,6 +203,19 @@ def cut(index: FrameIndex, start: float, duration: float | None, path: Path) -> 
         return first, len(index)
     stop = int(np.searchsorted(index.seconds, start + duration - CUT_SLACK))
     return first, max(stop, first + 1)
+
+
+def in_order(frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
+    """The same frames with their numbers sorted: decoders give frames in the order in which they are shown."""
+    waiting: deque[VideoFrame] = deque()
+    numbers: list[int] = []
+    for frame, number in frames:
+        waiting.append(frame)
+        heappush(numbers, number)
+        if len(waiting) > REORDERED:
+            yield waiting.popleft(), heappop(numbers)
+    while waiting:
+        yield waiting.popleft(), heappop(numbers)
 
 
 def in_chunks(frames: Iterator[tuple[np.ndarray, float]], size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -36,11 +36,18 @@ def test_constant_rate_and_times_are_exact(clip, number, rate):
     assert reader.info.duration == pytest.approx(40 / rate, abs=1e-6)
 
 
-def test_matroska_rounds_times_to_milliseconds_but_not_the_rate(clip):
-    reader = VideoReader(clip("clip.mkv", rate=Fraction(24000, 1001)))
-    assert reader.info.fps == Fraction(24000, 1001)
-    expected = torch.arange(40) * 1001 / 24000
-    torch.testing.assert_close(read(reader)[1], expected, rtol=0, atol=6e-4, check_dtype=False)
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(60000, 1001), 240])
+def test_matroska_rounds_times_to_milliseconds_and_we_do_not(clip, number, rate):
+    """Written with rounded times, a constant rate would be a variable one to editing programs."""
+    path = clip("clip.mkv", rate=rate)
+    reader = VideoReader(path)
+    assert reader.info.fps == rate
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(40))
+    torch.testing.assert_close(times, torch.arange(40, dtype=torch.float64) / float(rate), rtol=0, atol=1e-9)
+    later, times = read(VideoReader(path, start=13 / rate))
+    assert [number(frame) for frame in later] == list(range(13, 40))
+    torch.testing.assert_close(times, torch.arange(27, dtype=torch.float64) / float(rate), rtol=0, atol=1e-9)
 
 
 def test_variable_times_are_the_real_ones(clip, number):
@@ -152,6 +159,16 @@ def test_frames_that_wait_for_later_ones_are_no_second_recording(clip, number, c
     assert [number(frame) for frame in read(reader)[0]] == list(range(90))
 
 
+@pytest.mark.parametrize("order", REORDERED[:3])
+@pytest.mark.parametrize("begin", [0, 1, 37])
+def test_avi_has_no_times_for_frames_that_wait_for_later_ones(clip, number, order, begin):
+    """Players go by the order in which the decoder gives them, too."""
+    reader = VideoReader(clip("clip.avi", frames=90, options={"x264-params": order}), start=begin / 25)
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(begin, 90))
+    torch.testing.assert_close(times, torch.arange(90 - begin, dtype=torch.float64) / 25, rtol=0, atol=1e-9)
+
+
 def test_of_frames_with_one_time_the_last_is_shown_as_in_players(clip, number):
     times = [0, 40, 80, 80, 120, 160, 160, 160, 200]
     path = clip("clip.mkv", frames=9, pts=times, time_base=Fraction(1, 1000), options={"bf": "0"})
@@ -166,6 +183,17 @@ def test_gif_keeps_its_pauses(tmp_path, picture, number):
     frames, times = read(VideoReader(tmp_path / "x.gif"))
     assert [number(frame) for frame in frames] == [1, 2, 4]
     torch.testing.assert_close(times, torch.tensor([0, 0.1, 0.4]), check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.ico"])
+def test_a_picture_has_no_rate(tmp_path, name):
+    """The formats state 100 and 90000 frames a second."""
+    Image.new("RGB", (16, 16)).save(tmp_path / name)
+    assert VideoReader(tmp_path / name).info.fps == 25
+
+
+def test_a_film_of_one_frame_has_its_rate(clip):
+    assert VideoReader(clip(frames=1, rate=Fraction(30000, 1001))).info.fps == Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.webp"])

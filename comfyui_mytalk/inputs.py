@@ -18,6 +18,7 @@ from .video.timing import Timeline, fit_timeline
 from .video.writer import SUFFIXES
 
 logger = logging.getLogger(__name__)
+SILENT = 1e-3  # of full scale: -60 dB
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def read_inputs(video: str | Path, speech: str | Path, out: str | Path, options:
     style = None if options.style_video is None else VideoReader(options.style_video)
     keep = MaskFile(options.keep_mask, film, options.start, options.duration) if options.keep_mask else None
     audio = read_audio(speech, options.speech_start, options.speech_duration)
+    if audio.waveform.mean(0).abs().max() < SILENT:  # as it is heard: two channels may cancel each other
+        logger.warning("%s is silent, so the mouth will rest; is the speech on another track or channel?", speech)
     line = fit_timeline(len(film), float(film.info.fps), audio.duration, options.length_mode, film.times)
     if film.info.colour.hdr:
         logger.warning(

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..errors import InputError
 from .colour import ACCURATE, FULL_RANGE, ColourTags, swscale_matrix
 from .index import FrameIndex, scan
-from .media import check_span, decode, open_media, video_stream
+from .media import check_decoder, check_span, decode, open_media, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
 REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
@@ -104,6 +104,7 @@ class VideoReader:
             stream = video_stream(container)
             if stream is None:
                 raise InputError(f"{self.path} holds no video, only sound; expected a video")
+            check_decoder(self.path, stream)
             self._index = scan(container, stream)
             has_audio, aspect = bool(container.streams.audio), stream.sample_aspect_ratio or Fraction(1)
             colour = ColourTags.of(stream.codec_context)

@@ -269,8 +269,10 @@ def test_every_bad_input_is_one_clear_line(tmp_path, clip):
     (tmp_path / "text.txt").write_text("not a film " * 99)
     (tmp_path / "text.mp4").write_text("not a film " * 99)
     (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    (tmp_path / "codec.mp4").write_bytes(good.read_bytes().replace(b"avc1", b"zzzz"))
     cases = {
         tmp_path / "none.mp4": "there is no file",
+        tmp_path / "codec.mp4": "video codec is not supported",
         tmp_path: "the folder",
         tmp_path / "empty.mp4": "is empty",
         tmp_path / "text.txt": "is a text",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,15 @@ def test_options_are_checked_before_any_network_is_loaded(files, monkeypatch, op
         sync_video(files["video"], files["speech"], files["out"], SyncOptions(**options))
 
 
+def test_silent_speech_is_said(files, caplog):
+    read_inputs(files["video"], files["speech"], files["out"], SyncOptions())
+    assert caplog.text == ""
+    voice = 0.1 * torch.randn(1, 8000)
+    write_audio(Path(files["speech"]), Audio(torch.cat([voice, -voice]), 16000))
+    read_inputs(files["video"], files["speech"], files["out"], SyncOptions())
+    assert "speech.wav is silent" in caplog.text
+
+
 @pytest.mark.parametrize("role", ["video", "speech", "reference_video", "style_video", "keep_mask"])
 def test_the_library_does_not_write_over_what_it_reads(files, monkeypatch, role):
     monkeypatch.setattr(comfyui_mytalk.sync, "load_models", lambda _: pytest.fail("too late"))
@@ -187,7 +197,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, interruptible, event, code, capsys):
     def act(video, speech, out, options, progress):
         with VideoWriter(out, 64, 64, 25) as writer:
@@ -195,11 +205,32 @@ def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, interruptibl
             signal.raise_signal(event)
 
     fake_sync(act)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(event)
     assert run("sync", files["video"], files["speech"], "-o", files["out"]) == code
     assert os.listdir(Path(files["out"]).parent) == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(event) is before
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_nohup_is_heard(files, fake_sync):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fake_sync(lambda *_: signal.raise_signal(signal.SIGHUP) or {})
+        assert run("sync", files["video"], files["speech"], "-o", files["out"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_nobody_reads_what_is_said(files, fake_sync, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    pipe = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    fake_sync(lambda *_: {})
+    assert run("sync", files["video"], files["speech"], "-o", files["out"]) == 141
+    with suppress(BrokenPipeError):
+        pipe.close()
 
 
 def test_a_bug_is_not_hidden(files, fake_sync):

@@ -57,4 +57,6 @@ def read_inputs(video: str | Path, speech: str | Path, out: str | Path, options:
             "%s is HDR (%s): the output keeps its colours, but with 8 bits, and smooth areas may show steps",
             *(video, film.info.colour.hdr),
         )
+    if film.info.interlaced:
+        logger.warning("%s is interlaced, and the output is not: what moves shows combs; deinterlace it first", video)
     return Inputs(film, shown, style, keep, face, line, fit_audio(audio, line.end), tune, out)

@@ -144,11 +144,16 @@ def follows(stamps: np.ndarray, even: np.ndarray, slack: float) -> bool:
 
 def _packets(container: InputContainer, stream: Stream) -> list[_Packet]:
     """Those of every frame that is shown, in the order of the file; a damaged end is where the list stops."""
-    found = []
+    found, count = [], 0
     try:
         for packet in container.demux(stream):
+            count += packet.dts is not None  # the last is none of the file's
             if packet.size and not packet.is_discard:
                 found.append(_Packet(packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0))
     except FFmpegError:
         pass
+    listed = len(getattr(stream, "index_entries", ()))  # PyAV 12 does not tell
+    if "mp4" in container.format.name and count < listed:
+        name = container.name.removeprefix("file:")
+        logger.warning("%s is cut off or damaged: it lists %d frames, and %d are there", name, listed, count)
     return found

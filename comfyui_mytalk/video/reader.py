@@ -37,7 +37,8 @@ REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
 class VideoInfo:
     """The part of a video that is read. `width` and `height` are as shown; `fps` is the mean rate.
 
-    `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean.
+    `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean;
+    `interlaced`: each frame is two half pictures of different moments.
     """
 
     width: int
@@ -48,6 +49,7 @@ class VideoInfo:
     has_audio: bool
     pixel_aspect: Fraction = Fraction(1)
     colour: ColourTags = ColourTags()
+    interlaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,12 @@ class VideoReader:
             colour = ColourTags.of(stream.codec_context)
         self._first, self._stop = cut(self._index, start, duration, self.path)
         self.offset = float(self._index.seconds[self._first])
-        self._turn, self._size, (height, width) = self._look()
+        self._turn, self._size, (height, width), interlaced = self._look()
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        self.info = VideoInfo(width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour)
+        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced)
+        self.info = VideoInfo(*form)
 
     def __len__(self) -> int:
         return self._stop - self._first
@@ -173,14 +176,15 @@ class VideoReader:
             timed = index.timed and frame.pts is not None
             yield frame, index.number(frame.pts * float(stream.time_base) - index.origin) if timed else count
 
-    def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int]]:
-        """From the first frame: how it is turned, its coded (width, height) and its (height, width) as shown."""
+    def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int], bool]:
+        """Of the first frame: how it is turned, coded (width, height), (height, width) as shown, whether interlaced."""
         head = next(self._decode(self._first), None)
         if head is None:
             raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
         frame, turn = head[0], Turn.of(head[0])
         shown = (frame.height, frame.width)
-        return turn, (frame.width, frame.height), shown[::-1] if turn.transpose else shown
+        shown = shown[::-1] if turn.transpose else shown
+        return turn, (frame.width, frame.height), shown, bool(frame.interlaced_frame)
 
     def _picture(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._size  # of the first frame: some screen recordings change theirs

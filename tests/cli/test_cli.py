@@ -83,6 +83,7 @@ MISTAKES = {
     "gate out of range": (["video", "speech", "-o", "out", "--silence-gate", "2"], "0 to 1"),
     "no gate": (["video", "speech", "-o", "out", "--silence-gate", "nan"], "0 to 1"),
     "strength below 0": (["video", "speech", "-o", "out", "--strength", "-1"], "strength"),
+    "strength of a slip": (["video", "speech", "-o", "out", "--strength", "100"], "strength 100, expected 0 to 10"),
     "no strength": (["video", "speech", "-o", "out", "--strength", "nan"], "strength"),
     "seed too large": (["video", "speech", "-o", "out", "--seed", "18446744073709551616"], "seed"),
     "seed below 0": (["video", "speech", "-o", "out", "--tune", "5", "--seed", "-1"], "seed"),

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Stream
 from PIL import Image, ImageOps
 
 from comfyui_mytalk.errors import InputError
@@ -261,6 +262,31 @@ def sound_only(path: Path) -> Path:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     return path
+
+
+@pytest.mark.skipif(not hasattr(Stream, "index_entries"), reason="this PyAV does not tell what a file lists")
+def test_a_film_that_is_cut_off_says_so(tmp_path, clip, number, caplog):
+    """A download that ended early: its index comes first."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 128, 3), dtype=np.uint8)
+    whole = clip(pictures=list(noise))
+    assert len(VideoReader(whole)) == 40
+    assert caplog.text == ""
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    assert 10 < len(VideoReader(cut)) < 30
+    assert "cut.mp4 is cut off or damaged: it lists 40 frames" in caplog.text
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_interlaced_films_are_told(clip, interlaced):
+    path = clip(options={"x264-params": f"interlaced={interlaced}"})
+    assert VideoReader(path).info.interlaced == bool(interlaced)
 
 
 def test_every_bad_input_is_one_clear_line(tmp_path, clip):

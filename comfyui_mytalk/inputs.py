@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .keep import MaskFile
-from .landmarks.track import Choice, parse_choice
+from .landmarks.track import Choice, check_place, parse_choice
 from .options import SyncOptions
 from .output import check_apart, check_output
 from .speaking import motion_choices
@@ -45,6 +45,7 @@ def read_inputs(video: str | Path, speech: str | Path, out: str | Path, options:
     motion_choices(options)
     tune = TuneOptions(options.tune, seed=options.seed) if options.tune else None
     film = VideoReader(video, options.start, options.duration)
+    check_place(face, film.info.width, film.info.height)
     shown = film if options.reference_video is None else VideoReader(options.reference_video)
     style = None if options.style_video is None else VideoReader(options.style_video)
     keep = MaskFile(options.keep_mask, film, options.start, options.duration) if options.keep_mask else None

@@ -101,6 +101,8 @@ MISTAKES = {
     "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
     "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
     "no such face": (["video", "speech", "-o", "out", "--face", "mine"], "mine"),
+    "face beside the picture": (["video", "speech", "-o", "out", "--face", "1920,540"], "outside the video's 64x64"),
+    "face nowhere": (["video", "speech", "-o", "out", "--face", "nan,nan"], "outside"),
     "negative start": (["video", "speech", "-o", "out", "--start", "-1"], "seconds"),
     "no steps": (["video", "speech", "-o", "out", "--steps", "0"], "at least 1"),
     "crf out of range": (["video", "speech", "-o", "out", "--crf", "52"], "0 to 51"),
@@ -293,7 +295,12 @@ def test_help_needs_no_heavy_import(command):
 
 
 def test_tune_says_in_one_line_what_is_wrong(files, capsys):
-    for argv in (["text", "-o", "out"], ["video", "-o", "out"], ["video", "-o", "out", "--steps", "0"]):
+    for argv in (
+        ["text", "-o", "out"],
+        ["video", "-o", "out"],
+        ["video", "-o", "out", "--steps", "0"],
+        ["video", "-o", "out", "--face", "99,9"],
+    ):
         words = [files.get(word, word).replace("out.mp4", "out.safetensors") for word in argv]
         assert run("tune", *words, "--quiet") == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -140,6 +141,24 @@ def test_silent_speech_is_said(files, caplog):
     write_audio(Path(files["speech"]), Audio(torch.cat([voice, -voice]), 16000))
     read_inputs(files["video"], files["speech"], files["out"], SyncOptions())
     assert "speech.wav is silent" in caplog.text
+
+
+def test_an_odd_size_and_half_pictures_are_said(files, caplog):
+    video = Path(files["video"])
+    with VideoWriter(video, 63, 64, 25) as writer:
+        writer.write(np.zeros((2, 64, 63, 3), np.uint8))
+    read_inputs(video, files["speech"], files["out"], SyncOptions())
+    assert "odd size, 63x64" in caplog.text
+    assert "interlaced" not in caplog.text
+    with av.open(files["video"], "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "interlaced=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    caplog.clear()
+    read_inputs(video, files["speech"], files["out"], SyncOptions())
+    assert "video.mp4 is interlaced" in caplog.text
+    assert "odd size" not in caplog.text
 
 
 @pytest.mark.parametrize("role", ["video", "speech", "reference_video", "style_video", "keep_mask"])

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        sys.stdout = None  # or else the exit would try again, and complain
+        with suppress(BrokenPipeError):
+            sys.stdout.close()  # or else the exit would try again, and complain
         return NOBODY_READS
     except OSError as error:
         if error.errno not in USERS_OS_ERRORS:

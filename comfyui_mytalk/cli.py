@@ -1,6 +1,7 @@
 """The command line: sync, tune, prepare, train, evaluate, info.
 
-Exit codes: 0 done, 1 a bug (with its traceback), 2 bad usage or input (one line on stderr), 130 Ctrl-C, 143 terminated.
+Exit codes: 0 done, 1 a bug (with its traceback), 2 bad usage or input (one line on stderr), 128 and more what ended it:
+129 its terminal was closed, 130 Ctrl-C, 141 nobody reads on (`| head`), 143 terminated.
 Heavy imports wait until a command needs them, so that help is there at once.
 """
 
@@ -12,13 +13,15 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 from .commands.arguments import PROGRAM
 from .errors import InputError
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141
+ENDING = ("SIGTERM", "SIGHUP")  # Windows has one of them
 USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 TRAINERS = {
     "speech": "a speech encoder from synthetic speech and clips, in place of the one that ships",
@@ -57,21 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = _hear_out()
     try:
         args = build_parser(argv).parse_args(argv)
-        if said := args.run_command(args):
-            print(said)
+        said = args.run_command(args)
+        print(f"{said}\n" if said else "", end="", flush=True)
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        with suppress(BrokenPipeError):
+            sys.stdout.close()  # or else the exit would try again, and complain
+        return NOBODY_READS
     except OSError as error:
         if error.errno not in USERS_OS_ERRORS:
             raise
         return _fail(f"{error.filename or 'cannot write'}: {error.strerror}")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -118,9 +126,16 @@ def info(args: argparse.Namespace) -> None:
         print(line)
 
 
-def _terminate(*_: object) -> NoReturn:
+def _hear_out() -> dict[int, Any]:
+    """Have signals that end the program clean up first; returns who heard them before. `nohup` ignores one."""
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, _terminate) for number in heard}
+
+
+def _terminate(number: int, _: object) -> NoReturn:
     """Leave through the exits that clean up."""
-    raise SystemExit(TERMINATED)
+    raise SystemExit(128 + number)
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:

@@ -9,7 +9,7 @@ from .appearance.tuning import Tuning, save_tuning
 from .checkpoints import find_weights
 from .devices import pick_device
 from .frames import CHUNK
-from .landmarks.track import load_face_landmarker, parse_choice, track_faces
+from .landmarks.track import check_place, load_face_landmarker, parse_choice, track_faces
 from .output import check_apart, check_output
 from .stages import StageProgress, stage_progress
 from .training.tune import TuneOptions, tune_on_clip
@@ -34,7 +34,9 @@ def tune_video(
     """
     choice, out, where = parse_choice(face), check_output(out, (".safetensors",)), pick_device(device)
     check_apart({"output": out}, (video, find_weights(appearance, "appearance")))
-    reader, model = VideoReader(video, start, duration), load_appearance(appearance, where)
+    reader = VideoReader(video, start, duration)
+    check_place(choice, reader.info.width, reader.info.height)
+    model = load_appearance(appearance, where)
     landmarker = load_face_landmarker(where)
     faces = stage_progress(progress, "face")
     track = track_faces(reader.chunks(CHUNK), landmarker, choice, faces, reader.info.frames)

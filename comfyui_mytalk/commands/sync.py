@@ -60,7 +60,12 @@ def add_choices(parser: ArgumentParser) -> None:
     add("--speech-start", type=seconds, metavar="S", help="begin at this second of SPEECH (default 0)")
     add("--speech-duration", type=seconds, metavar="S", help="use so many seconds of SPEECH (default: to its end)")
     add("--length-mode", choices=LENGTH_MODES, help="see above (default %(default)s)")
-    add("--crf", type=whole_number(0, 51), metavar="N", help="H.264 quality, lower is better (default %(default)s)")
+    add(
+        "--crf",
+        type=whole_number(0, 51),
+        metavar="N",
+        help="H.264 quality, lower is better; 0: bit by bit, as RGB, which few players show (default %(default)s)",
+    )
     add("--report", type=Path, metavar="FILE", help="write what was done as JSON")
     add("--quiet", action="store_true", help="no progress bars")
     add(

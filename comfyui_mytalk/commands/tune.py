@@ -26,10 +26,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress bars")
 
 
-def main(args: Namespace) -> None:
-    """Tune on one video and write what changed."""
+def main(args: Namespace) -> str | None:
+    """Tune on one video and write what changed; says what was written."""
     options = TuneOptions(steps=args.steps, seed=args.seed)
     names = ("face", "start", "duration", "appearance", "device")
     with StageBars(args.quiet) as bars:
         given = {name: getattr(args, name) for name in names}
         tune_video(args.video, args.output, options, **given, progress=bars)
+    return None if args.quiet else f"wrote {args.output}"

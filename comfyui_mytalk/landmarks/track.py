@@ -220,6 +220,13 @@ def parse_choice(text: str) -> Choice:
     return "largest"
 
 
+def check_place(choice: Choice, width: int, height: int) -> None:
+    """Raises InputError when `choice` is a place outside pictures of this size: it is of another film, or a slip."""
+    if isinstance(choice, tuple) and not (0 <= choice[0] <= width and 0 <= choice[1] <= height):
+        place = ",".join(f"{value:g}" for value in choice)
+        raise InputError(f"got face {place}, which is outside the video's {width}x{height} pixels")
+
+
 def people_of(face: Face, starts: list[int], frames: int) -> Tensor | None:
     """Whose face it is in each frame `(frames,)` of shots that begin at `starts`; None when it is one person's.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
 SEEDS = 2**64  # what torch's generators tell apart
+MOST = 10  # of each strength: hands slip, and a mouth a hundred times as wide takes all memory
 DEPTH_SMOOTHING = 0.5  # seconds: depth follows the head, not the old mouth
 
 
@@ -69,8 +70,8 @@ class MotionOptions:
         if not 0 <= self.seed < SEEDS:
             raise InputError(f"got seed {self.seed}, expected a whole number from 0 to {SEEDS - 1}")
         for name in ("strength", "guidance", "variation", "style_strength"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"got {name} {getattr(self, name):g}, expected 0 or more")
+            if not 0 <= getattr(self, name) <= MOST:
+                raise InputError(f"got {name} {getattr(self, name):g}, expected 0 to {MOST}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"got eta {self.eta:g}, expected 0 to 1")
 

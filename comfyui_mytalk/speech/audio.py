@@ -25,7 +25,7 @@ from torchaudio.functional import resample
 
 from ..errors import InputError
 from ..output import check_output, write_aside
-from ..video.media import check_span, decode, open_media, video_stream
+from ..video.media import check_decoder, check_span, decode, open_media, video_stream
 
 SPEECH_RATE = 16_000
 GAP = 0.05  # seconds: larger holes in the recording are filled with silence
@@ -57,7 +57,8 @@ def read_audio(path: str | Path, start: float = 0.0, duration: float | None = No
     """The sound of an audio or video file, mono or stereo at its own rate, from `start` for `duration` seconds.
 
     Time 0 is the first frame of a video, else the first sample: sound that begins late is preceded by silence.
-    Raises InputError when there is no such file, it has no sound, or the part asked for is empty.
+    Raises InputError when there is no such file, it has no sound, the part asked for is empty, or samples are no
+    numbers.
     """
     path = Path(path)
     check_span(start, duration)
@@ -65,6 +66,8 @@ def read_audio(path: str | Path, start: float = 0.0, duration: float | None = No
     audio = _read(path, start, duration) if audio is None else audio
     if not audio.waveform.shape[1]:
         raise InputError(f"{path} has no sound from {start:g} s on; it is empty, or start is too late")
+    if not all(map(math.isfinite, torch.aminmax(audio.waveform))):
+        raise InputError(f"{path}: the sound has samples that are no numbers (NaN or infinite); export it again")
     return audio
 
 
@@ -74,6 +77,7 @@ def _read(path: Path, start: float, duration: float | None, seek: bool = False) 
         if not container.streams.audio:
             raise InputError(f"{path} has no sound, expected a file with speech")
         stream, origin = container.streams.audio[0], _origin(container)
+        check_decoder(path, stream)
         first = round(start * stream.rate)
         stop = math.inf if duration is None else round((start + duration) * stream.rate)
         if seek and not _seek(container, stream, origin, start - PREROLL):

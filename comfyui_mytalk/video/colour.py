@@ -14,9 +14,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 RGB = 0
 BT709 = 1
 UNSPECIFIED = 2
+UNSAID = {0, UNSPECIFIED, 3}  # two are reserved
 SMPTE170M = 6  # the matrix of BT.601
 BT2020 = 9  # primaries, and the matrix with non-constant luminance
-WIDE = {BT2020, 11, 12}  # primaries of BT.2020 and of the two P3
 HDR = {16: "PQ", 18: "HLG"}  # transfers
 WIDE_MATRIX = getattr(Colorspace, "BT2020", None)  # PyAV 12 to 15 lack it
 VIDEO_RANGE = ColorRange.MPEG
@@ -37,12 +37,10 @@ class ColourTags:
 
     @classmethod
     def of(cls, context: VideoCodecContext) -> ColourTags:
-        """Those of a stream that is HDR or of a wide gamut; all others are BT.709, as good as."""
+        """Those that a stream states; what it leaves open is BT.709, and BT.2020 where it is HDR."""
         primaries, transfer = int(context.color_primaries), int(context.color_trc)
-        if primaries not in WIDE and transfer not in HDR:
-            return cls()
         unsaid = BT2020 if transfer in HDR else BT709
-        primaries, transfer = (unsaid if code == UNSPECIFIED else code for code in (primaries, transfer))
+        primaries, transfer = (unsaid if code in UNSAID else code for code in (primaries, transfer))
         return cls(primaries, transfer)
 
     @property

@@ -53,6 +53,12 @@ def is_cover(stream: VideoStream) -> bool:
     return disposition is not None and bool(disposition & type(disposition).attached_pic)
 
 
+def check_decoder(path: Path, stream: Stream) -> None:
+    """Raises InputError when nobody here can decode `stream` of `path`."""
+    if stream.codec_context is None:
+        raise InputError(f"{path}: its {stream.type} codec is not supported; convert it to MP4 or WAV first")
+
+
 def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:
     """Frames of `stream`; damaged parts are left out with a warning instead of ending the reading."""
     packets = container.demux(stream)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,22 +21,24 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import InputError
 from .colour import ACCURATE, FULL_RANGE, ColourTags, swscale_matrix
 from .index import FrameIndex, scan
-from .media import check_span, decode, open_media, video_stream
+from .media import check_decoder, check_span, decode, open_media, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
-SAME = 1e-6
+REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """The part of a video that is read. `width` and `height` are as shown; `fps` is the mean rate.
 
-    `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean.
+    `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean;
+    `interlaced`: each frame is two half pictures of different moments.
     """
 
     width: int
@@ -45,6 +49,7 @@ class VideoInfo:
     has_audio: bool
     pixel_aspect: Fraction = Fraction(1)
     colour: ColourTags = ColourTags()
+    interlaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,18 @@ class VideoReader:
             stream = video_stream(container)
             if stream is None:
                 raise InputError(f"{self.path} holds no video, only sound; expected a video")
+            check_decoder(self.path, stream)
             self._index = scan(container, stream)
             has_audio, aspect = bool(container.streams.audio), stream.sample_aspect_ratio or Fraction(1)
             colour = ColourTags.of(stream.codec_context)
         self._first, self._stop = cut(self._index, start, duration, self.path)
         self.offset = float(self._index.seconds[self._first])
-        self._turn, self._size, (height, width) = self._look()
+        self._turn, self._size, (height, width), interlaced = self._look()
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        self.info = VideoInfo(width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour)
+        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced)
+        self.info = VideoInfo(*form)
 
     def __len__(self) -> int:
         return self._stop - self._first
@@ -135,43 +142,49 @@ class VideoReader:
             return
         frames, picture = self._decode(first), None
         held, ahead = next(frames), next(frames, None)
-        for due in self._index.seconds[first:stop]:
-            while ahead is not None and ahead[1] <= due + SAME:
+        for due in range(first, stop):
+            while ahead is not None and ahead[1] <= due:
                 held, ahead, picture = ahead, next(frames, None), None
             picture = self._picture(held[0]) if picture is None else picture
-            yield picture, float(due) - self.offset
+            yield picture, float(self._index.seconds[due]) - self.offset
 
-    def _decode(self, first: int) -> Iterator[tuple[VideoFrame, float]]:
-        """Decoded frames with their seconds in the file, starting at or before `first`."""
+    def _decode(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
+        """Decoded frames with their number in the file, starting at or before `first`."""
         for key in dict.fromkeys((self._index.key_before(first), 0)):
             with open_media(self.path, "a video") as container:
                 frames = self._from(container, key)
                 head = next(frames, None)
-                if key == 0 or (head is not None and head[1] <= self._index.seconds[first] + SAME):
+                if key == 0 or (head is not None and head[1] <= first):
                     yield from chain([head] if head else [], frames)
                     return
 
-    def _from(self, container: InputContainer, key: int) -> Iterator[tuple[VideoFrame, float]]:
+    def _from(self, container: InputContainer, key: int) -> Iterator[tuple[VideoFrame, int]]:
         """Frames from key frame `key` on; none when the file cannot be sought."""
         index, stream = self._index, video_stream(container)
         stream.thread_type = "AUTO"
         if key > 0:
             try:
-                container.seek(round((index.origin + index.seconds[key]) / stream.time_base), stream=stream)
+                container.seek(round((index.origin + index.stamps[key]) / stream.time_base), stream=stream)
             except FFmpegError:
                 return
-        for count, frame in enumerate(decode(container, stream)):
-            timed = index.timed and frame.pts is not None
-            yield frame, frame.pts * float(stream.time_base) - index.origin if timed else count / float(index.fps)
+        numbered = self._numbered(container, stream, key)
+        yield from in_order(numbered) if index.unsorted else numbered
 
-    def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int]]:
-        """From the first frame: how it is turned, its coded (width, height) and its (height, width) as shown."""
+    def _numbered(self, container: InputContainer, stream: VideoStream, key: int) -> Iterator[tuple[VideoFrame, int]]:
+        index = self._index
+        for count, frame in enumerate(decode(container, stream), key):
+            timed = index.timed and frame.pts is not None
+            yield frame, index.number(frame.pts * float(stream.time_base) - index.origin) if timed else count
+
+    def _look(self) -> tuple[Turn, tuple[int, int], tuple[int, int], bool]:
+        """Of the first frame: how it is turned, coded (width, height), (height, width) as shown, whether interlaced."""
         head = next(self._decode(self._first), None)
         if head is None:
             raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
         frame, turn = head[0], Turn.of(head[0])
         shown = (frame.height, frame.width)
-        return turn, (frame.width, frame.height), shown[::-1] if turn.transpose else shown
+        shown = shown[::-1] if turn.transpose else shown
+        return turn, (frame.width, frame.height), shown, bool(frame.interlaced_frame)
 
     def _picture(self, frame: VideoFrame) -> np.ndarray:
         width, height = self._size  # of the first frame: some screen recordings change theirs
@@ -195,6 +208,19 @@ def cut(index: FrameIndex, start: float, duration: float | None, path: Path) -> 
         return first, len(index)
     stop = int(np.searchsorted(index.seconds, start + duration - CUT_SLACK))
     return first, max(stop, first + 1)
+
+
+def in_order(frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
+    """The same frames with their numbers sorted: decoders give frames in the order in which they are shown."""
+    waiting: deque[VideoFrame] = deque()
+    numbers: list[int] = []
+    for frame, number in frames:
+        waiting.append(frame)
+        heappush(numbers, number)
+        if len(waiting) > REORDERED:
+            yield waiting.popleft(), heappop(numbers)
+    while waiting:
+        yield waiting.popleft(), heappop(numbers)
 
 
 def in_chunks(frames: Iterator[tuple[np.ndarray, float]], size: int) -> Iterator[tuple[Tensor, Tensor]]:

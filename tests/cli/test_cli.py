@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -82,6 +83,7 @@ MISTAKES = {
     "gate out of range": (["video", "speech", "-o", "out", "--silence-gate", "2"], "0 to 1"),
     "no gate": (["video", "speech", "-o", "out", "--silence-gate", "nan"], "0 to 1"),
     "strength below 0": (["video", "speech", "-o", "out", "--strength", "-1"], "strength"),
+    "strength of a slip": (["video", "speech", "-o", "out", "--strength", "100"], "strength 100, expected 0 to 10"),
     "no strength": (["video", "speech", "-o", "out", "--strength", "nan"], "strength"),
     "seed too large": (["video", "speech", "-o", "out", "--seed", "18446744073709551616"], "seed"),
     "seed below 0": (["video", "speech", "-o", "out", "--tune", "5", "--seed", "-1"], "seed"),
@@ -99,6 +101,8 @@ MISTAKES = {
     "no such device": (["video", "speech", "-o", "out", "--device", "abacus"], "abacus"),
     "no such dtype": (["video", "speech", "-o", "out", "--dtype", "int3"], "int3"),
     "no such face": (["video", "speech", "-o", "out", "--face", "mine"], "mine"),
+    "face beside the picture": (["video", "speech", "-o", "out", "--face", "1920,540"], "outside the video's 64x64"),
+    "face nowhere": (["video", "speech", "-o", "out", "--face", "nan,nan"], "outside"),
     "negative start": (["video", "speech", "-o", "out", "--start", "-1"], "seconds"),
     "no steps": (["video", "speech", "-o", "out", "--steps", "0"], "at least 1"),
     "crf out of range": (["video", "speech", "-o", "out", "--crf", "52"], "0 to 51"),
@@ -127,6 +131,33 @@ def test_options_are_checked_before_any_network_is_loaded(files, monkeypatch, op
     monkeypatch.setattr(comfyui_mytalk.sync, "load_models", lambda _: pytest.fail("too late"))
     with pytest.raises(InputError):
         sync_video(files["video"], files["speech"], files["out"], SyncOptions(**options))
+
+
+def test_silent_speech_is_said(files, caplog):
+    read_inputs(files["video"], files["speech"], files["out"], SyncOptions())
+    assert caplog.text == ""
+    voice = 0.1 * torch.randn(1, 8000)
+    write_audio(Path(files["speech"]), Audio(torch.cat([voice, -voice]), 16000))
+    read_inputs(files["video"], files["speech"], files["out"], SyncOptions())
+    assert "speech.wav is silent" in caplog.text
+
+
+def test_an_odd_size_and_half_pictures_are_said(files, caplog):
+    video = Path(files["video"])
+    with VideoWriter(video, 63, 64, 25) as writer:
+        writer.write(np.zeros((2, 64, 63, 3), np.uint8))
+    read_inputs(video, files["speech"], files["out"], SyncOptions())
+    assert "odd size, 63x64" in caplog.text
+    assert "interlaced" not in caplog.text
+    with av.open(files["video"], "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "interlaced=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    caplog.clear()
+    read_inputs(video, files["speech"], files["out"], SyncOptions())
+    assert "video.mp4 is interlaced" in caplog.text
+    assert "odd size" not in caplog.text
 
 
 @pytest.mark.parametrize("role", ["video", "speech", "reference_video", "style_video", "keep_mask"])
@@ -187,7 +218,10 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)] + ([(signal.SIGHUP, 129)] if hasattr(signal, "SIGHUP") else [])
+
+
+@pytest.mark.parametrize(("event", "code"), ENDINGS)
 def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, interruptible, event, code, capsys):
     def act(video, speech, out, options, progress):
         with VideoWriter(out, 64, 64, 25) as writer:
@@ -195,11 +229,33 @@ def test_a_stopped_run_says_so_and_leaves_nothing(files, fake_sync, interruptibl
             signal.raise_signal(event)
 
     fake_sync(act)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(event)
     assert run("sync", files["video"], files["speech"], "-o", files["out"]) == code
     assert os.listdir(Path(files["out"]).parent) == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(event) is before
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no nohup")
+def test_nohup_is_heard(files, fake_sync):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fake_sync(lambda *_: signal.raise_signal(signal.SIGHUP) or {})
+        assert run("sync", files["video"], files["speech"], "-o", files["out"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its pipes break otherwise")
+def test_nobody_reads_what_is_said(files, fake_sync, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    pipe = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    fake_sync(lambda *_: {})
+    assert run("sync", files["video"], files["speech"], "-o", files["out"]) == 141
+    assert pipe.closed
 
 
 def test_a_bug_is_not_hidden(files, fake_sync):
@@ -268,7 +324,12 @@ def test_what_ships_does_not_load_transformers():
 
 
 def test_tune_says_in_one_line_what_is_wrong(files, capsys):
-    for argv in (["text", "-o", "out"], ["video", "-o", "out"], ["video", "-o", "out", "--steps", "0"]):
+    for argv in (
+        ["text", "-o", "out"],
+        ["video", "-o", "out"],
+        ["video", "-o", "out", "--steps", "0"],
+        ["video", "-o", "out", "--face", "99,9"],
+    ):
         words = [files.get(word, word).replace("out.mp4", "out.safetensors") for word in argv]
         assert run("tune", *words, "--quiet") == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import tracemalloc
 import wave
@@ -209,6 +210,21 @@ def test_fitting_cuts_or_fills_with_silence():
     assert longer[:, 800:].abs().max() == 0
 
 
+def write_float(path, samples: np.ndarray, codec: str = "pcm_f32le"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def sowt(tmp_path):
+    """A QuickTime film of sound alone, whose codec has a name that can be made unknown."""
+    return write_float(tmp_path / "sound.mov", np.zeros((1, 800)), "pcm_s16le")
+
+
 def test_every_bad_input_is_one_clear_line(tmp_path):
     silent = tmp_path / "silent.mp4"
     with av.open(str(silent), "w") as container:
@@ -220,6 +236,9 @@ def test_every_bad_input_is_one_clear_line(tmp_path):
     with wave.open(str(tmp_path / "nothing.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
     (tmp_path / "text.wav").write_text("no sound")
+    for name, bad in (("nan", math.nan), ("inf", -math.inf)):
+        write_float(tmp_path / f"{name}.wav", torch.tensor([[0.5, bad, 0.5]]).repeat(1, 400).numpy())
+    (tmp_path / "codec.mov").write_bytes(sowt(tmp_path).read_bytes().replace(b"sowt", b"zzzz"))
     cases = [
         (silent, 0, "has no sound"),
         (tmp_path / "none.wav", 0, "no file"),
@@ -228,6 +247,9 @@ def test_every_bad_input_is_one_clear_line(tmp_path):
         (tmp_path / "good.wav", 5, "no sound from 5 s on"),
         (tmp_path / "good.wav", -1, "0 or more"),
         (tmp_path, 0, "the folder"),
+        (tmp_path / "nan.wav", 0, "no numbers"),
+        (tmp_path / "inf.wav", 0, "no numbers"),
+        (tmp_path / "codec.mov", 0, "audio codec is not supported"),
     ]
     for path, start, expected in cases:
         with pytest.raises(InputError, match=expected):

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Stream
 from PIL import Image, ImageOps
 
 from comfyui_mytalk.errors import InputError
@@ -36,11 +37,18 @@ def test_constant_rate_and_times_are_exact(clip, number, rate):
     assert reader.info.duration == pytest.approx(40 / rate, abs=1e-6)
 
 
-def test_matroska_rounds_times_to_milliseconds_but_not_the_rate(clip):
-    reader = VideoReader(clip("clip.mkv", rate=Fraction(24000, 1001)))
-    assert reader.info.fps == Fraction(24000, 1001)
-    expected = torch.arange(40) * 1001 / 24000
-    torch.testing.assert_close(read(reader)[1], expected, rtol=0, atol=6e-4, check_dtype=False)
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(60000, 1001), 240])
+def test_matroska_rounds_times_to_milliseconds_and_we_do_not(clip, number, rate):
+    """Written with rounded times, a constant rate would be a variable one to editing programs."""
+    path = clip("clip.mkv", rate=rate)
+    reader = VideoReader(path)
+    assert reader.info.fps == rate
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(40))
+    torch.testing.assert_close(times, torch.arange(40, dtype=torch.float64) / float(rate), rtol=0, atol=1e-9)
+    later, times = read(VideoReader(path, start=13 / rate))
+    assert [number(frame) for frame in later] == list(range(13, 40))
+    torch.testing.assert_close(times, torch.arange(27, dtype=torch.float64) / float(rate), rtol=0, atol=1e-9)
 
 
 def test_variable_times_are_the_real_ones(clip, number):
@@ -152,6 +160,16 @@ def test_frames_that_wait_for_later_ones_are_no_second_recording(clip, number, c
     assert [number(frame) for frame in read(reader)[0]] == list(range(90))
 
 
+@pytest.mark.parametrize("order", REORDERED[:3])
+@pytest.mark.parametrize("begin", [0, 1, 37])
+def test_avi_has_no_times_for_frames_that_wait_for_later_ones(clip, number, order, begin):
+    """Players go by the order in which the decoder gives them, too."""
+    reader = VideoReader(clip("clip.avi", frames=90, options={"x264-params": order}), start=begin / 25)
+    frames, times = read(reader)
+    assert [number(frame) for frame in frames] == list(range(begin, 90))
+    torch.testing.assert_close(times, torch.arange(90 - begin, dtype=torch.float64) / 25, rtol=0, atol=1e-9)
+
+
 def test_of_frames_with_one_time_the_last_is_shown_as_in_players(clip, number):
     times = [0, 40, 80, 80, 120, 160, 160, 160, 200]
     path = clip("clip.mkv", frames=9, pts=times, time_base=Fraction(1, 1000), options={"bf": "0"})
@@ -166,6 +184,17 @@ def test_gif_keeps_its_pauses(tmp_path, picture, number):
     frames, times = read(VideoReader(tmp_path / "x.gif"))
     assert [number(frame) for frame in frames] == [1, 2, 4]
     torch.testing.assert_close(times, torch.tensor([0, 0.1, 0.4]), check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.ico"])
+def test_a_picture_has_no_rate(tmp_path, name):
+    """The formats state 100 and 90000 frames a second."""
+    Image.new("RGB", (16, 16)).save(tmp_path / name)
+    assert VideoReader(tmp_path / name).info.fps == 25
+
+
+def test_a_film_of_one_frame_has_its_rate(clip):
+    assert VideoReader(clip(frames=1, rate=Fraction(30000, 1001))).info.fps == Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.webp"])
@@ -235,14 +264,41 @@ def sound_only(path: Path) -> Path:
     return path
 
 
+@pytest.mark.skipif(not hasattr(Stream, "index_entries"), reason="this PyAV does not tell what a file lists")
+def test_a_film_that_is_cut_off_says_so(tmp_path, clip, number, caplog):
+    """A download that ended early: its index comes first."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 128, 3), dtype=np.uint8)
+    whole = clip(pictures=list(noise))
+    assert len(VideoReader(whole)) == 40
+    assert caplog.text == ""
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    assert 10 < len(VideoReader(cut)) < 30
+    assert "cut.mp4 is cut off or damaged: it lists 40 frames" in caplog.text
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_interlaced_films_are_told(clip, interlaced):
+    path = clip(options={"x264-params": f"interlaced={interlaced}"})
+    assert VideoReader(path).info.interlaced == bool(interlaced)
+
+
 def test_every_bad_input_is_one_clear_line(tmp_path, clip):
     good = clip()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.txt").write_text("not a film " * 99)
     (tmp_path / "text.mp4").write_text("not a film " * 99)
     (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    (tmp_path / "codec.mp4").write_bytes(good.read_bytes().replace(b"avc1", b"zzzz"))
     cases = {
         tmp_path / "none.mp4": "there is no file",
+        tmp_path / "codec.mp4": "video codec is not supported",
         tmp_path: "the folder",
         tmp_path / "empty.mp4": "is empty",
         tmp_path / "text.txt": "is a text",

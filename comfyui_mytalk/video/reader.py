@@ -22,6 +22,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from ..errors import InputError
@@ -61,16 +62,26 @@ class Turn:
     flip_y: bool = False
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Turn:
-        """From the display matrix of phones: x' = a x + c y, y' = b x + d y."""
+    def of(cls, frame: VideoFrame, path: Path) -> Turn:
+        """From the display matrix of phones: x' = a x + c y, y' = b x + d y; or what the picture `path` says itself."""
         try:
             matrix = frame.side_data.get("DISPLAYMATRIX")
         except ValueError:  # PyAV 18 cannot list side data newer than itself, such as EXIF
-            return cls.by(frame.rotation)
+            return cls.of_picture(path) or cls.by(frame.rotation)
         if matrix is None:
             return cls()
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
         return cls(True, c < 0, b < 0) if abs(b) > abs(a) else cls(False, a < 0, d < 0)
+
+    @classmethod
+    def of_picture(cls, path: Path) -> Turn | None:
+        """From a picture's EXIF orientation, which may also be mirrored; None where Pillow cannot read it."""
+        try:
+            with Image.open(path) as picture:
+                orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        except (OSError, Image.DecompressionBombError):
+            return None
+        return cls(orientation >= 5, orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8))
 
     @classmethod
     def by(cls, degrees: int) -> Turn:
@@ -181,7 +192,7 @@ class VideoReader:
         head = next(self._decode(self._first), None)
         if head is None:
             raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
-        frame, turn = head[0], Turn.of(head[0])
+        frame, turn = head[0], Turn.of(head[0], self.path)
         shown = (frame.height, frame.width)
         shown = shown[::-1] if turn.transpose else shown
         return turn, (frame.width, frame.height), shown, bool(frame.interlaced_frame)

@@ -106,6 +106,8 @@ def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
     for frame, points in enumerate(clip.track.points):
         (x, y), (nose_x, nose_y) = points[[152, 1], :2].long().tolist()
         assert seen[frame, y, x] > 0.9 and seen[frame, nose_y, nose_x] < 0.1
+        middle = (seen[frame].sum(0) * at).sum() / seen[frame].sum()
+        assert abs(middle - points[152, 0]) < 5, "the mask moves with the face"
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
     inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "reference_count": 6, "steps": 1, **names}
     inputs["speech_encoder"] = NAMES["speech"]

@@ -64,11 +64,13 @@ def memory(frames: int = 30, seed: int = 1) -> StyleMemory:
     return StyleMemory(heard, shown, torch.ones(1, frames, dtype=torch.bool))
 
 
-def generated(model: MotionModel, remembered: StyleMemory | None, strength: float = 1.0) -> Tensor:
+def generated(
+    model: MotionModel, remembered: StyleMemory | None, strength: float = 1.0, guidance: float = 1.5
+) -> Tensor:
     draw = torch.Generator().manual_seed(3)
     rest = torch.randn(2, 180, 2, generator=draw)
     features, upper = torch.randn(60, 6, generator=draw), torch.randn(30, 103, 2, generator=draw)
-    options = MotionOptions(steps=3, style_strength=strength)
+    options = MotionOptions(steps=3, style_strength=strength, guidance=guidance)
     return generate_motion(model, features, upper, torch.zeros(1, 4), rest, options, style=remembered)
 
 
@@ -77,6 +79,8 @@ def test_a_reference_changes_the_motion_as_far_as_it_is_wanted(model: MotionMode
     assert (full - plain).abs().max() > 1e-3
     assert torch.equal(generated(model, memory(), strength=0.0), plain)
     assert not torch.equal(generated(model, memory(), strength=0.5), full)
+    deaf = generated(model, memory(), guidance=0.0)
+    assert torch.equal(deaf, generated(model, None, guidance=0.0)), "guidance leads away from what knows no style"
 
 
 def test_places_in_the_reference_play_no_part_and_unknown_frames_none(model: MotionModel) -> None:

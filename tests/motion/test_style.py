@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,12 +144,23 @@ def hearing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("late", [0, 3, -2])
 def test_sound_that_is_off_is_moved_to_where_it_fits(model, monkeypatch, late: int) -> None:
     hearing(monkeypatch)
-    seen = clip(late=late)
-    assert in_sync(model, seen, torch.zeros(1, 4))[0] == late
-    shifted, straight = (memorise(model, heard, torch.zeros(1, 4)).memory for heard in (seen, clip()))
+    seen, sees = clip(late=late), deepcopy(model)
+    sees.to_channels[:] = 0  # by itself it sees the first points alone, which stand still
+    sees.to_channels[2 * LOWER.tolist().index(LIPS[1]) + 1] = 1
+    assert in_sync(sees, seen, torch.zeros(1, 4))[0] == late
+    shifted, straight = (memorise(sees, heard, torch.zeros(1, 4)).memory for heard in (seen, clip()))
     both = (shifted.known & straight.known)[0]
+    assert straight.shown.std(1).min() > 0.1
     assert (~shifted.known).sum() == abs(late) and straight.known.all()
     assert torch.allclose(shifted.shown[0, both], straight.shown[0, both], atol=1e-5)
+
+
+def test_the_upper_face_does_not_tell_what_the_mouth_does(model, monkeypatch) -> None:
+    seen, given = clip(), []
+    seen = seen._replace(upper=torch.randn(seen.upper.shape, generator=torch.Generator().manual_seed(4)))
+    monkeypatch.setattr(reference, "generate_motion", lambda *told: given.append(told[2]) or seen.lower)
+    in_sync(model, seen, torch.zeros(1, 4))
+    assert torch.equal(given[0], seen.upper.flip(0)), "that of other moments"
 
 
 def test_sound_that_the_lips_do_not_say_is_no_reference(model, monkeypatch) -> None:

@@ -212,7 +212,7 @@ def test_a_close_up_keeps_the_films_own_detail(model, closeup, monkeypatch):
 
 def test_frames_in_memory_come_in_chunks_as_they_were():
     levels = torch.arange(256, dtype=torch.uint8).view(4, 8, 8, 1).expand(-1, -1, -1, 4)
-    for images in (levels, levels / 255):
+    for images in (levels, levels / 255, (levels - 0.4) / 255):
         chunks = list(TensorSource(images, 25).chunks(3))
         assert torch.equal(torch.cat([frames for frames, _ in chunks]), levels[..., :3])
         assert torch.cat([times for _, times in chunks]).tolist() == [0.0, 0.04, 0.08, 0.12]

@@ -62,3 +62,8 @@ def test_the_average_of_a_constant_model_is_the_model():
     for _ in range(3):
         ema.update(model)
     assert all(torch.allclose(ema.average[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_steps_of_another_seed_are_no_later_steps_of_this_one():
+    first, again, later, other = (step_rng(*place).integers(1 << 60) for place in ((0, 1), (0, 1), (0, 2), (1, 0)))
+    assert first == again and len({first, later, other}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,7 @@ def test_blur_and_noise_show_in_the_picture_figures(case: Case, mask: torch.Tens
     assert 20 < rough["psnr_mouth"] < 35 and rough["ssim_mouth"] < 0.95
     assert rough["flicker"] > 1.5
     assert identical_outside(case, case.frames, mask) == 1 and identical_outside(case, noisy, mask) < 0.1
+    assert identical_outside(case, torch.cat([case.frames[:-1], noisy[-1:]]), mask) < 0.9, "the worst stretch counts"
 
 
 def late(talk: Talk, frames: int) -> Talk:
@@ -77,6 +79,7 @@ def test_unpaired_is_measured_against_the_speaker_and_leak_against_the_source(ca
     assert (faithful["opening_correlation"], leaking["leak"]) == pytest.approx((1, 1))
     assert faithful["leak"] < 0.9 and leaking["opening_correlation"] < 0.9
     assert leaking["lag_frames"] == -5
+    assert math.isnan(faithful["lip_distance_cm"]), "two faces differ anyhow"
 
 
 def test_every_frame_rate_is_measured_at_25_fps(talk: Talk) -> None:
@@ -91,6 +94,12 @@ def test_frames_without_a_face_are_not_measured(talk: Talk) -> None:
     found[8:12] = False
     _, seen = on_motion_grid(talk.track.replace(found=found, filled=None))
     assert (~seen).nonzero()[:, 0].tolist() == [8, 9, 10, 11]
+    points = talk.track.points.clone()
+    points[8:12] = torch.rand(4, 478, 3, generator=torch.Generator().manual_seed(0)) * 100
+    lost = talk.track.replace(points=points, found=found, filled=None)
+    for case in (Case(PAIRED, talk, talk, None), Case(PAIRED, talk, replace(talk, track=lost), None)):
+        motion, _ = score_motion(case, lost if case.speaker is talk else talk.track)
+        assert motion["opening_correlation"] == pytest.approx(1) and motion["lip_distance_cm"] < 1e-5
 
 
 def test_halves_take_references_from_each_other(talk: Talk) -> None:

@@ -38,7 +38,7 @@ def batch() -> Batch:
 
 
 class Told(nn.Module):
-    """In place of the denoiser: remembers what it is told; errs by `off` in all channels, but not in the first frame."""
+    """In place of the denoiser: remembers what it is told; errs by `off` in all frames but the first."""
 
     def __init__(self, off: float = 0.0) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.landmarks.canonical import canonical_face
-from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.landmarks.sets import landmark_set, mirror_canonical
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion import reference
 from comfyui_mytalk.motion.generate import MotionOptions, generate_motion
@@ -212,6 +212,33 @@ def test_references_lie_apart_from_what_they_are_for() -> None:
         assert batch.landmarks.shape[1] * len(batch.landmarks) <= 250 and found.lower.shape[3] == 180
         assert (found.features[~found.known] == 0).all()
     assert {1, 3, 6} <= counts
+
+
+def test_references_are_mirrored_with_what_they_are_for() -> None:
+    shape, rest = torch.rand(2, 478, 2, generator=torch.Generator().manual_seed(0))
+    landmarks = shape.repeat(200, 1, 1)
+    landmarks[:4] = rest
+    talk, seen = Take("x", "a", "own", landmarks, torch.zeros(400, 6), torch.arange(4)), set()
+    for step in range(4):
+        batch, found = StyleSampler([talk], 100).draw(np.random.default_rng(step))
+        for stretch, lower, known in zip(batch.landmarks, found.lower, found.known, strict=True):
+            mirrored = not torch.equal(stretch[-1], shape)
+            mine, own = (mirror_canonical(x) if mirrored else x for x in (shape, rest))
+            wanted = (mine - own)[LOWER].expand(int(known.sum()), -1, -1)
+            torch.testing.assert_close(lower[known, -1], wanted)
+            seen.add(mirrored)
+    assert seen == {True, False}
+
+
+def test_some_stretches_are_shown_no_reference(model: MotionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the model goes without one too."""
+    _, found = StyleSampler([take("x", 200)], 500).draw(np.random.default_rng(0))
+    given, known = arguments(Path("-"), 1), {}
+    for share in (0.0, 1.0):
+        given.style_dropout = share
+        monkeypatch.setattr(model.style, "forward", lambda _, memory, of=share: known.update({of: memory.known}))
+        style.looked_up(model, found, given)(None)
+    assert torch.equal(known[0.0], found.known.repeat_interleave(PIECE, 1)) and not known[1.0].any()
 
 
 def arguments(folder: Path, steps: int) -> Namespace:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from comfyui_mytalk.training import appearance
+from comfyui_mytalk.motion.model import Needs
+from comfyui_mytalk.training import appearance, motion
 from comfyui_mytalk.training.clips import read_clips
 from comfyui_mytalk.training.motion_data import CLEAN, VERSIONS
 from tests.synthetic_clips import write_clips
@@ -66,6 +67,7 @@ def test_nobody_is_judged_by_those_who_were_learnt(
     assert not moves or any(isinstance(x, dict) and x.get("train__0_0") == LATE for x in learnt), "moved as told"
     if trainer == "motion":
         assert [given[2] for _, given in calls] == [VERSIONS, (CLEAN,)], "only what is learnt is augmented"
+        assert learnt[1].name == learnt[0].sha256[:12], "features of every encoder are kept apart"
 
 
 def test_pictures_are_judged_by_those_of_other_people(
@@ -83,3 +85,18 @@ def test_pictures_are_judged_by_those_of_other_people(
     )
     run("appearance", data, tmp_path / "run")
     assert seen == {"judged": {"val"}, "learnt": {"train"}}
+
+
+def test_motion_weights_say_which_networks_they_were_trained_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def train(_: Any, speech: Any, needs: Needs, extractor: Any) -> None:
+        told.append((needs, Needs(speech.name, speech.sha256, "identity_small", extractor.sha256)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(motion, "train", train)
+    run("motion", data, tmp_path / "run")
+    ((said, wanted),) = told
+    assert said == wanted and said.speech_sha256 and said.identity_sha256

@@ -49,6 +49,7 @@ from comfyui_mytalk.training.appearance_losses import (
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clip, read_clips
 from comfyui_mytalk.training.loop import step_rng
+from comfyui_mytalk.training.state import load_state
 from tests.synthetic_clips import SIDE, write_clip, write_clips
 
 TINY = AppearanceParams(
@@ -86,7 +87,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(appearance_gan, "anneal", lambda *_: 1.0)
     whole = train(data, tmp_path / "whole", "--steps", "6")
-    train(data, tmp_path / "parts", "--steps", "3", "--gan-from", "1")
+    train(data, tmp_path / "parts", "--steps", "4", "--gan-from", "0.75")  # from the same step on
+    kept = load_state(tmp_path / "parts" / "state.safetensors")
+    assert kept["discriminator"] and kept["discriminator_optimizer"]["state"], "it has learnt as well"
     parts = train(data, tmp_path / "parts", "--steps", "6", "--allow-changes")
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], value, atol=1e-6, rtol=0, msg=name)

@@ -29,6 +29,12 @@ def test_landmark_images_show_lips_in_red(clip) -> None:
     assert rows.min() > 100 and rows.max() < 220, "the mouth lies below the middle of the crop"
 
 
+def test_landmark_images_are_black_where_there_is_no_face(host, clip) -> None:
+    lost = clip.track.replace(found=torch.arange(10) < 3, filled=None)
+    drawn = host.run("MyTalkRenderLandmarkImage", track=lost)[0]
+    assert drawn[:3].amax((1, 2, 3)).min() > 0 == drawn[3:].max()
+
+
 def test_references_show_lips_only(clip) -> None:
     assert clip.lips.shape[1:] == (256, 256, 3) and len(clip.lips) <= 6
     assert clip.lips[:, :60].abs().max() == 0, "eyes are hidden"

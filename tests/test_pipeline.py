@@ -12,7 +12,7 @@ from comfyui_mytalk.appearance.blend import frame_mask, paste_back
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
-from comfyui_mytalk.frames import TensorSource, cut_source, picked
+from comfyui_mytalk.frames import TensorSource, cut_frames, cut_source, picked
 from comfyui_mytalk.geometry import Geometry, geometry
 from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
 from comfyui_mytalk.landmarks.canonical import mouth_opening
@@ -219,6 +219,25 @@ def test_a_close_up_keeps_the_films_own_detail(model, closeup, monkeypatch):
     assert edges(fine) > 0.7 * edges(frames) and edges(plain) < 0.45 * edges(frames)
     single = torch.cat([x for x, _, _ in pipeline.render_clip(model, source, track, place, bank, 1)])
     assert (single.int() - fine.int()).abs().max() <= 1
+
+
+def test_frames_in_memory_come_in_chunks_as_they_were():
+    levels = torch.arange(256, dtype=torch.uint8).view(4, 8, 8, 1).expand(-1, -1, -1, 4)
+    for images in (levels, levels / 255, (levels - 0.4) / 255):
+        chunks = list(TensorSource(images, 25).chunks(3))
+        assert torch.equal(torch.cat([frames for frames, _ in chunks]), levels[..., :3])
+        assert torch.cat([times for _, times in chunks]).tolist() == [0.0, 0.04, 0.08, 0.12]
+
+
+def test_crops_are_of_the_frames_that_were_asked_for_in_their_order():
+    """Also where the clip is read on: sixteen frames come at a time."""
+    films = (10 * torch.arange(20, dtype=torch.uint8))[:, None, None, None].expand(-1, 32, 32, 3).contiguous()
+    place = Geometry(
+        torch.zeros(20), torch.tensor([[0.125, 0, 0], [0, 0.125, 0]]).expand(20, -1, -1), None, torch.zeros(20)
+    )
+    for wanted in (torch.arange(20), torch.tensor([19, 3, 3, 15, 16])):
+        crops = cut_frames(TensorSource(films, 25), place, wanted, 8)
+        assert torch.equal(crops[:, 0, 4, 4].long(), 10 * wanted)
 
 
 @pytest.mark.parametrize("index", [[2], [1, 2, 3], [0, 2, 5]])

@@ -1,15 +1,18 @@
-"""The report of a run: what it says of the style reference."""
+"""The report of a run: what it says of the frames and of the style reference."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion import reference
 from comfyui_mytalk.options import SyncOptions
+from comfyui_mytalk.report import report
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.sync import sync_video
 from comfyui_mytalk.video.reader import VideoReader
@@ -35,6 +38,17 @@ def reported(folder: Path, video: Path, **options: object) -> dict[str, object]:
     report = sync_video(video, DEMO / "speech.wav", folder / "out.mp4", chosen)
     assert json.loads(json.dumps(report)) == report
     return report["style_reference"]
+
+
+def test_frames_are_found_interpolated_passed_through_or_covered() -> None:
+    found, filled = torch.tensor([1, 0, 1, 0, 0, 1]).bool(), torch.tensor([0, 1, 0, 0, 0, 0]).bool()
+    track = FaceTrack(torch.zeros(6, 478, 3), found, torch.arange(6).double(), (4, 8), filled)
+    info = SimpleNamespace(width=8, height=4, fps=25)
+    given = SimpleNamespace(film=SimpleNamespace(info=info), out=Path("out.mp4"))
+    covered = torch.tensor([1, 0, 1, 1, 0, 0]).bool()
+    said = report("a.mp4", "b.wav", given, SyncOptions(), track, reference.UNHEARD, torch.tensor([2]), {}, covered)
+    counts = {"found": 3, "interpolated": 1, "passed_through": [[3, 4]], "people": 1, "covered": [[0, 0], [2, 3]]}
+    assert said["face"] == counts and (said["frames"], said["size"], said["references"]) == (6, [8, 4], [2])
 
 
 def test_a_film_without_sound_and_one_that_is_not_asked(tmp_path: Path, film: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from comfyui_mytalk import pipeline
+from comfyui_mytalk.appearance.bank import ReferenceBank, joined
 from comfyui_mytalk.appearance.params import PRESETS
 from comfyui_mytalk.frames import TensorSource
 from comfyui_mytalk.geometry import geometry
@@ -104,6 +106,17 @@ def test_the_bar_of_several_peoples_references_never_goes_back() -> None:
     film, told = track(), []
     pipeline.select_references(Film(), film, geometry(film), 4, progress=lambda *step: told.append(step))
     assert told == sorted(told) and told[-1][0] == told[-1][1]
+
+
+@pytest.mark.parametrize(("sizes", "kept"), [((512, 512), 512), ((512, 768), None), ((None, 512), None)])
+def test_larger_pictures_of_close_ups_are_kept_where_all_have_them(sizes, kept) -> None:
+    def bank(size: int | None) -> ReferenceBank:
+        full = None if size is None else torch.zeros(2, 3, size, size, dtype=torch.uint8)
+        return ReferenceBank(torch.zeros(2, 3, 8, 8), torch.zeros(2, 478, 2), torch.zeros(2, 3), torch.arange(2), full)
+
+    both = joined([bank(size) for size in sizes], [4, 7], torch.zeros(478, 2))
+    assert both.people.tolist() == [4, 4, 7, 7] and both.frames.tolist() == [0, 1, 0, 1]
+    assert (None if both.full is None else both.full.shape[-1]) == kept
 
 
 def test_pictures_of_another_clip_serve_everybody() -> None:

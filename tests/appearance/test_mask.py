@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.mask import (
+    FEATHER_CM,
     NECK,
     SHADOW,
     MaskExtent,
@@ -53,6 +54,12 @@ def values(mask: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """`mask (1, 1, s, s)` read at crop points `(1, n, 2)`."""
     grid = points[:, None] * 2 / mask.shape[-1] - 1
     return F.grid_sample(mask, grid, align_corners=False)[0, 0, 0]
+
+
+def test_there_is_room_for_a_jaw_that_the_clip_never_opens():
+    shut = face().repeat(20, 1, 1)
+    chin = shut[0, 152, 1].item()
+    assert mask_extent(shut).bottom + FEATHER_CM < chin - 0.9
 
 
 def test_the_mask_does_not_change_when_only_the_mouth_moves():

@@ -31,6 +31,14 @@ def test_what_is_sure_stays_in_a_single_frame() -> None:
     assert settle(chance(0), chance(0.99), chance(0)).min() == 1
 
 
+def test_the_edge_of_what_is_certain_is_there_too():
+    likely = torch.full((32, 32), 0.4)
+    likely[:, :8] = 1.0
+    found = settle(likely, likely, likely)
+    assert found[:, :12].min() == 1, "an edge is not certain"
+    assert found[:, 13:].max() == 0, "nor is what is merely likely, farther off"
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "stays"),
     [

@@ -52,7 +52,7 @@ def test_of_equal_mouths_the_sharp_and_frontal_one_is_taken():
     shape = talking(3).repeat_interleave(4, 0)
     sharp = torch.tensor([1.0, 2.0, 1.0, 1.0]).repeat(3)
     assert set(choose_references(shape, sharp, torch.ones(12, dtype=torch.bool)).tolist()) == {1, 5, 9}
-    yaw = torch.tensor([0.5, 0.5, 0.5, 0.0]).repeat(3)
+    yaw = torch.tensor([0.5, -0.5, -0.5, 0.0]).repeat(3)
     assert set(choose_references(shape, torch.ones(12), torch.ones(12, dtype=torch.bool), yaw=yaw).tolist()) == {
         3,
         7,

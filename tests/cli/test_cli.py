@@ -19,11 +19,14 @@ import comfyui_mytalk.sync
 from comfyui_mytalk import cli
 from comfyui_mytalk.checkpoints import SHIPPED
 from comfyui_mytalk.commands import sync as sync_command
+from comfyui_mytalk.commands import tune as tune_command
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.inputs import read_inputs
 from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.speech.audio import Audio, write_audio
 from comfyui_mytalk.sync import sync_video
+from comfyui_mytalk.training import prepare
+from comfyui_mytalk.training.tune import TuneOptions
 from comfyui_mytalk.tune import tune_video
 from comfyui_mytalk.video.timing import MODES
 from comfyui_mytalk.video.writer import SUFFIXES, VideoWriter
@@ -208,6 +211,26 @@ def test_options_and_report_arrive(files, fake_sync, capsys):
     out, err = capsys.readouterr()
     assert files["out"] in out
     assert "face" in err
+
+
+def test_options_of_tune_arrive(files, monkeypatch):
+    given = {}
+    monkeypatch.setattr(tune_command, "tune_video", lambda *inputs, **named: given.update(named, inputs=inputs))
+    options = ["--steps=7", "--seed=3", "--face=1", "--start=0.5", "--duration=2", "--appearance=mine", "--device=cpu"]
+    assert run("tune", files["video"], "-o", "x.safetensors", *options, "--quiet") == 0
+    assert given.pop("inputs") == (Path(files["video"]), Path("x.safetensors"), TuneOptions(7, seed=3))
+    given.pop("progress")
+    assert given == {"face": "1", "start": 0.5, "duration": 2.0, "appearance": "mine", "device": "cpu"}
+
+
+def test_options_of_prepare_arrive(files, monkeypatch):
+    given = []
+    monkeypatch.setattr(prepare, "prepare_folder", lambda *inputs: given.extend(inputs) or prepare.PrepareReport())
+    options = ["--index", files["text"], "--val-share=0.3", "--shard=2/5", "--device=cpu"]
+    assert run("prepare", files["folder"], "-o", files["out"], *options, "--quiet") == 0
+    videos, out, _, index, share, _, shard = given
+    assert [videos, out, index] == [Path(files[name]) for name in ("folder", "out", "text")]
+    assert (share, shard) == (0.3, (1, 5))
 
 
 @pytest.fixture

@@ -78,6 +78,9 @@ def test_a_still_clip_does_not_flicker_and_noise_does(picture: Tensor) -> None:
     assert pictures.flicker(fading, mask) == pytest.approx(0, abs=1e-6)
     assert pictures.flicker(still + noise, mask) > 0.05
     assert pictures.flicker(still + noise * (mask == 0), mask) == 0, "what is outside the mask does not count"
+    once = torch.zeros(5, 1, *still.shape[2:])
+    once[1] = 1
+    assert pictures.flicker(still + noise * once, once) > 0.05, "where the mask was when it changed"
     assert math.isnan(pictures.flicker(still[:2], mask[:2]))
 
 

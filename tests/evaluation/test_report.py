@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.evaluation import report as report_module
 from comfyui_mytalk.evaluation.clips import Clip, find_clips
 from comfyui_mytalk.evaluation.page import Exhibit, html_page
 from comfyui_mytalk.evaluation.plot import MADE, opening_plot
 from comfyui_mytalk.evaluation.report import Table, write_report
-from comfyui_mytalk.evaluation.statistics import Bootstrap
+from comfyui_mytalk.evaluation.statistics import Bootstrap, resample
 
 
 def make_folder(root: Path) -> Path:
@@ -95,6 +96,19 @@ def test_a_large_corpus_does_not_drown_a_small_one() -> None:
     assert (low, high) == (3, 3.5), "grid's people are both a (median 1), or both b (median 2), or one of each"
 
 
+def test_intervals_are_over_people_and_of_yes_and_no_there_is_no_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(report_module, "Bootstrap", lambda *who: drawn.append(who) or Bootstrap(*who))
+    table = filled()
+    table.add("paired", "mytalk", "3.mp4", {"in_sync": 1.0, "jerk": 1.0})
+    lines = report_module.markdown({"about": {}, **table.summary()}).splitlines()
+    assert drawn == [(["grid", "grid", "grid", "web"], ["a", "a", "b", "c"])]
+    assert (
+        sum(line.startswith("| jerk") for line in lines) == 2
+        and sum(line.startswith("| in sync") for line in lines) == 1
+    )
+
+
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     draw, covered = np.random.default_rng(1), 0
     for seed in range(100):
@@ -109,6 +123,12 @@ def test_clips_of_one_person_are_no_independent_evidence() -> None:
     alone = Bootstrap(["x"] * 40, [str(i) for i in range(40)]).intervals(values)["median"]
     grouped = Bootstrap(["x"] * 40, [str(i // 4) for i in range(40)]).intervals(values)["median"]
     assert grouped[1] - grouped[0] > 1.3 * (alone[1] - alone[0])
+
+
+def test_a_person_who_is_drawn_is_drawn_with_all_clips() -> None:
+    rows = resample([0, 1, 2], ["a", "a", "b"], np.random.default_rng(0))
+    first, second, other = ((rows == clip).sum(1) for clip in range(3))
+    assert (first == second).all() and set(first) == {0, 1, 2} and (first + other == 2).all()
 
 
 def test_a_figure_that_a_clip_cannot_give_is_left_out() -> None:

@@ -54,7 +54,9 @@ def test_outside_the_picture_nothing_is_drawn(points):
 
 def test_size_scales_the_picture(points):
     large = torch.nn.functional.avg_pool2d(render_landmarks(points * 2, size=512), 2)
-    assert (large - render_landmarks(points)).abs().mean() < 0.01
+    small = render_landmarks(points)
+    assert (large - small).abs().mean() < 0.01
+    assert large.sum().item() == pytest.approx(small.sum().item(), rel=0.1), "lines are as wide as the picture is large"
 
 
 def test_lines_over_a_wide_picture_are_those_of_a_square_one(points):

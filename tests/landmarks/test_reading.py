@@ -9,6 +9,7 @@ from comfyui_mytalk.landmarks.canonical import fit_pose, to_canonical
 from comfyui_mytalk.landmarks.drawing import LINE_WIDTH, LIP_RINGS, draw_lines, render_landmarks
 from comfyui_mytalk.landmarks.reading import DrawingReader
 from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.motion.edit import inner_distance
 
 LIPS = torch.tensor(sorted({point for ring in LIP_RINGS for point in ring}))
 LOWER = torch.tensor([point for ring in LIP_RINGS for point in ring[1:10]])
@@ -45,6 +46,11 @@ class Face:
 @pytest.fixture(scope="module")
 def face(stored):
     return Face(torch.from_numpy(stored["still"]))
+
+
+def test_mouths_to_start_from_open_farther_than_any_that_is_known(face):
+    openings = inner_distance(face.reader.mouths.starts)
+    assert (openings.diff() > 0.4).all() and openings[-1] > openings[0] + 2
 
 
 @pytest.mark.parametrize("width", [1.0, LINE_WIDTH, 3.0])

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.landmarks.track import FaceTrack, parse_choice, track_faces
+from comfyui_mytalk.landmarks.track import FaceTrack, choose_face, first_place, parse_choice, track_faces
 from comfyui_mytalk.landmarks.tracker import Face, Tracker, smoothing_weights
 
 
@@ -96,6 +96,15 @@ def test_choice_among_two_faces(landmarker, pair):
         track_faces(chunks(frames), landmarker, 2)
 
 
+def test_people_are_counted_as_they_appear():
+    """Then from left to right: the one on the right is the first who was there."""
+    places = [(10, 400.0), (10, 100.0), (0, 700.0)]  # first frame, x
+    faces = [
+        Face(torch.zeros(4), 0, points={first + i: torch.full((478, 3), x) for i in range(9)}) for first, x in places
+    ]
+    assert [first_place(choose_face(list(faces), index))[0] for index in range(3)] == [700.0, 100.0, 400.0]
+
+
 def test_faces_that_pass_keep_their_names(landmarker, face):
     small, scenes = resized(face, 150), []
     for i in range(10):
@@ -145,6 +154,15 @@ def test_long_gap_stays_unusable():
     assert track.usable.tolist() == [not 8 <= i < 17 for i in range(20)]
     assert torch.allclose(track.points[3:6], points[3:6], atol=1e-4)
     assert torch.equal(track.points[8], points[7]) and torch.equal(track.points[16], points[17])
+
+
+def test_the_longest_gap_is_filled_but_none_across_a_cut():
+    points = torch.rand(1, 478, 3, generator=torch.Generator().manual_seed(0)).repeat(30, 1, 1) * 100
+    points[20:] += 200
+    found = torch.ones(30, dtype=torch.bool)
+    found[3:11], found[19:21] = False, False  # 0.3 s, and a cut
+    track = FaceTrack(points, found, torch.arange(30, dtype=torch.float64) / 30, (300, 300)).fill_gaps()
+    assert track.filled.nonzero()[:, 0].tolist() == list(range(3, 11))
 
 
 def test_gaps_of_a_long_film_are_filled_in_little_memory():

@@ -126,8 +126,20 @@ def test_gate_rests_the_mouth_where_it_is_silent(source: FaceTrack, spoken: Face
     assert (edited[45:68] - rest).abs().max() < 0.02, "silence, away from its ends"
     spoken_frames = torch.cat([torch.arange(0, 36), torch.arange(77, 100)])
     torch.testing.assert_close(edited[spoken_frames], opening(spoken)[spoken_frames], atol=5e-3, rtol=0)
+    late = (track.replace(times=track.times + 3.2) for track in (source, spoken))
+    torch.testing.assert_close(opening(edit_motion(*late, MotionEdit(gate=1.0), speech)), edited)
     half = opening(edit_motion(source, spoken, MotionEdit(gate=0.5), speech))
     torch.testing.assert_close(half[45:68] - rest, (opening(spoken)[45:68] - rest) / 2, atol=0.02, rtol=0)
+
+
+def test_how_quiet_is_silent_is_told(source: FaceTrack, spoken: FaceTrack) -> None:
+    quiet = tone((1.5, 0.3), (1.5, 0.03), (1.0, 0.3))  # by 20 dB
+    rested, heard = (
+        opening(edit_motion(source, spoken, MotionEdit(gate=1.0, threshold=decibels), quiet))[45:68]
+        for decibels in (10.0, 30.0)
+    )
+    assert rested.max() - rested.min() < 0.05
+    torch.testing.assert_close(heard, opening(spoken)[45:68], atol=5e-3, rtol=0)
 
 
 def test_at_rest_the_mouth_is_that_of_the_style_clip(source: FaceTrack, spoken: FaceTrack) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.landmarks.canonical import canonical_face, from_canonical, to_canonical
+from comfyui_mytalk.landmarks.canonical import canonical_face, from_canonical, mouth_opening, to_canonical
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.motion import generate
 from comfyui_mytalk.motion.edit import INNER_LIP_PAIRS, Manner, close_mouth, match_manner, part_lips
 from comfyui_mytalk.motion.generate import (
     MotionOptions,
@@ -77,6 +78,7 @@ def test_a_seed_gives_one_result(model: MotionModel, options: MotionOptions) -> 
     torch.manual_seed(99)
     assert torch.equal(generate_motion(model, **given, options=options), first)
     assert not torch.allclose(generate_motion(model, **given, options=replace(options, seed=1)), first)
+    assert options is FAST or not torch.allclose(generate_motion(model, **given, options=FAST), first)
 
 
 def test_strength_scales_the_motion_about_the_resting_face(model: MotionModel) -> None:
@@ -172,6 +174,24 @@ def test_speak_puts_the_generated_shape_at_the_heads_pose(model: MotionModel, ex
     still = speak(model, track, features, tokens, replace(FAST, strength=0.0))
     canonical = to_canonical(still.points, still.pose)[:, lower, :2]
     torch.testing.assert_close(canonical, canonical[:1].expand_as(canonical), atol=1e-3, rtol=0)
+
+
+def test_strength_counts_where_the_range_is_matched(
+    model: MotionModel, extractor: IdentityExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lip = landmark_set("generated").tolist().index(14)
+
+    def talk(model, features, upper: Tensor, identity, rest: Tensor, options: MotionOptions, *more) -> Tensor:
+        lower = rest.mean(0).repeat(len(upper), 1, 1)
+        lower[:, lip, 1] -= options.strength * (0.5 + 0.4 * torch.sin(torch.arange(len(upper)) / 3))
+        return lower
+
+    monkeypatch.setattr(generate, "generate_motion", talk)
+    track = make_track(60)
+    given = (track, features_for(track, 25), identity_tokens(extractor, track))
+    spoken = [speak(model, *given, replace(FAST, strength=strength)) for strength in (0.5, 1.0)]
+    half, full = (mouth_opening(to_canonical(each.points, each.pose)).std().item() for each in spoken)
+    assert half == pytest.approx(full / 2, rel=0.1)
 
 
 def test_speech_of_another_length_is_refused() -> None:

@@ -156,6 +156,14 @@ def test_resting_frames_are_closed_usable_and_spread() -> None:
         resting_frames(canonical, torch.zeros(frames, dtype=torch.bool))
 
 
+def test_a_mouth_that_rests_is_still() -> None:
+    canonical, usable = torch.zeros(20, 478, 3), torch.ones(20, dtype=torch.bool)
+    canonical[:, 13, 1] = 1
+    canonical[3:5, 13, 1] = torch.tensor([0.1, 0.0])  # it closes in passing
+    canonical[13:16, 13, 1] = 0.2
+    assert resting_frames(canonical, usable, 1).tolist() == [14]
+
+
 def test_mismatched_networks_are_named() -> None:
     model = MotionModel(TINY, Needs("voice", "aaa", "who", "bbb"))
     speech = SimpleNamespace(name="voice", dim=6, sha256="aaa")

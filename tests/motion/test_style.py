@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.landmarks.canonical import canonical_face
-from comfyui_mytalk.landmarks.sets import landmark_set
+from comfyui_mytalk.landmarks.sets import landmark_set, mirror_canonical
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion import reference
 from comfyui_mytalk.motion.generate import MotionOptions, generate_motion
@@ -64,11 +65,13 @@ def memory(frames: int = 30, seed: int = 1) -> StyleMemory:
     return StyleMemory(heard, shown, torch.ones(1, frames, dtype=torch.bool))
 
 
-def generated(model: MotionModel, remembered: StyleMemory | None, strength: float = 1.0) -> Tensor:
+def generated(
+    model: MotionModel, remembered: StyleMemory | None, strength: float = 1.0, guidance: float = 1.5
+) -> Tensor:
     draw = torch.Generator().manual_seed(3)
     rest = torch.randn(2, 180, 2, generator=draw)
     features, upper = torch.randn(60, 6, generator=draw), torch.randn(30, 103, 2, generator=draw)
-    options = MotionOptions(steps=3, style_strength=strength)
+    options = MotionOptions(steps=3, style_strength=strength, guidance=guidance)
     return generate_motion(model, features, upper, torch.zeros(1, 4), rest, options, style=remembered)
 
 
@@ -77,6 +80,8 @@ def test_a_reference_changes_the_motion_as_far_as_it_is_wanted(model: MotionMode
     assert (full - plain).abs().max() > 1e-3
     assert torch.equal(generated(model, memory(), strength=0.0), plain)
     assert not torch.equal(generated(model, memory(), strength=0.5), full)
+    deaf = generated(model, memory(), guidance=0.0)
+    assert torch.equal(deaf, generated(model, None, guidance=0.0)), "guidance leads away from what knows no style"
 
 
 def test_places_in_the_reference_play_no_part_and_unknown_frames_none(model: MotionModel) -> None:
@@ -139,12 +144,23 @@ def hearing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("late", [0, 3, -2])
 def test_sound_that_is_off_is_moved_to_where_it_fits(model, monkeypatch, late: int) -> None:
     hearing(monkeypatch)
-    seen = clip(late=late)
-    assert in_sync(model, seen, torch.zeros(1, 4))[0] == late
-    shifted, straight = (memorise(model, heard, torch.zeros(1, 4)).memory for heard in (seen, clip()))
+    seen, sees = clip(late=late), deepcopy(model)
+    sees.to_channels[:] = 0  # by itself it sees the first points alone, which stand still
+    sees.to_channels[2 * LOWER.tolist().index(LIPS[1]) + 1] = 1
+    assert in_sync(sees, seen, torch.zeros(1, 4))[0] == late
+    shifted, straight = (memorise(sees, heard, torch.zeros(1, 4)).memory for heard in (seen, clip()))
     both = (shifted.known & straight.known)[0]
+    assert straight.shown.std(1).min() > 0.1
     assert (~shifted.known).sum() == abs(late) and straight.known.all()
     assert torch.allclose(shifted.shown[0, both], straight.shown[0, both], atol=1e-5)
+
+
+def test_the_upper_face_does_not_tell_what_the_mouth_does(model, monkeypatch) -> None:
+    seen, given = clip(), []
+    seen = seen._replace(upper=torch.randn(seen.upper.shape, generator=torch.Generator().manual_seed(4)))
+    monkeypatch.setattr(reference, "generate_motion", lambda *told: given.append(told[2]) or seen.lower)
+    in_sync(model, seen, torch.zeros(1, 4))
+    assert torch.equal(given[0], seen.upper.flip(0)), "that of other moments"
 
 
 def test_sound_that_the_lips_do_not_say_is_no_reference(model, monkeypatch) -> None:
@@ -196,6 +212,33 @@ def test_references_lie_apart_from_what_they_are_for() -> None:
         assert batch.landmarks.shape[1] * len(batch.landmarks) <= 250 and found.lower.shape[3] == 180
         assert (found.features[~found.known] == 0).all()
     assert {1, 3, 6} <= counts
+
+
+def test_references_are_mirrored_with_what_they_are_for() -> None:
+    shape, rest = torch.rand(2, 478, 2, generator=torch.Generator().manual_seed(0))
+    landmarks = shape.repeat(200, 1, 1)
+    landmarks[:4] = rest
+    talk, seen = Take("x", "a", "own", landmarks, torch.zeros(400, 6), torch.arange(4)), set()
+    for step in range(4):
+        batch, found = StyleSampler([talk], 100).draw(np.random.default_rng(step))
+        for stretch, lower, known in zip(batch.landmarks, found.lower, found.known, strict=True):
+            mirrored = not torch.equal(stretch[-1], shape)
+            mine, own = (mirror_canonical(x) if mirrored else x for x in (shape, rest))
+            wanted = (mine - own)[LOWER].expand(int(known.sum()), -1, -1)
+            torch.testing.assert_close(lower[known, -1], wanted)
+            seen.add(mirrored)
+    assert seen == {True, False}
+
+
+def test_some_stretches_are_shown_no_reference(model: MotionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the model goes without one too."""
+    _, found = StyleSampler([take("x", 200)], 500).draw(np.random.default_rng(0))
+    given, known = arguments(Path("-"), 1), {}
+    for share in (0.0, 1.0):
+        given.style_dropout = share
+        monkeypatch.setattr(model.style, "forward", lambda _, memory, of=share: known.update({of: memory.known}))
+        style.looked_up(model, found, given)(None)
+    assert torch.equal(known[0.0], found.known.repeat_interleave(PIECE, 1)) and not known[1.0].any()
 
 
 def arguments(folder: Path, steps: int) -> Namespace:

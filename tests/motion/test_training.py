@@ -125,6 +125,14 @@ def test_verification_scores_known_embeddings() -> None:
     right, wrong = torch.eye(2)[who], torch.eye(2)[[0, 1, 0, 1]]
     assert identity.verification(right, faces) == {"auc_apart": 1.0, "auc_clips": 1.0}
     assert identity.verification(wrong + 1e-3 * torch.randn(4, 2), faces)["auc_clips"] <= 0.5
+    near = identity.FaceSet(
+        torch.zeros(4, 478, 3),
+        torch.tensor([0, 0, 0, 1]),
+        torch.tensor([0, 0, 0, 1]),
+        torch.tensor([0.0, 1.0, 5.0, 0.0]),
+    )
+    changed = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])  # alike for a second, the other between
+    assert identity.verification(changed, near) == {"auc_apart": 0.0}, "neighbours are no evidence"
 
 
 def test_erased_prefix_tells_nothing_of_the_mouth() -> None:

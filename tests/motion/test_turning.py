@@ -96,6 +96,8 @@ def test_a_mouth_at_rest_follows_the_mesh() -> None:
     assert filmed.std(0).min() > 0.15, "the mesh moves the lips"
     assert (shown - filmed).abs().max() < 0.03
     torch.testing.assert_close(lower_face(quiet)[..., 2], lower_face(track)[..., 2], atol=1e-4, rtol=0)
+    own = edit_motion(track, quiet, MotionEdit(blend=0.0))
+    torch.testing.assert_close(lower_face(own), lower_face(track), atol=1e-3, rtol=0)
     there = (lower_face(quiet) - resting_mouth(track) - turn_effect(track))[..., :2]
     assert there.abs().max() < 1e-3
 

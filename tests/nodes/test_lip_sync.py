@@ -131,6 +131,67 @@ def test_the_clips_own_sound_is_its_style_reference(host, clip, inputs, asked) -
         host.run("MyTalkLipSync", **inputs, source_audio=two)
 
 
+@pytest.mark.parametrize("node", ["MyTalkLandmarkDiffusionSampler", "MyTalkLipSync"])
+def test_every_choice_arrives_at_the_sampler(host, clip, inputs, monkeypatch: pytest.MonkeyPatch, node: str) -> None:
+    module, arrived = host.module("nodes.landmark_diffusion_sampler"), []
+
+    def speak(*given: Any) -> None:
+        arrived.append(given[4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "speak", speak)
+    chosen = {"steps": 3, "seed": 5, "strength": 0.75, "guidance": 2.0, "variation": 0.25, "style_strength": 0.5}
+    given = inputs
+    if node != "MyTalkLipSync":
+        given = {"speech_features": clip.features, "track": clip.track, "identity": clip.identity}
+        given |= {"model": NAMES["motion"]}
+        chosen |= {"sampler": "ddpm", "match_range": False}
+    with pytest.raises(KeyboardInterrupt):
+        host.run(node, **given | chosen)
+    assert arrived == [host.module("comfyui_mytalk.motion.generate").MotionOptions(**chosen)]
+
+
+@pytest.fixture
+def handed(host, clip, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
+    """What Lip Sync gives to its steps, none of which works; it ends where pictures would be rendered."""
+    module, given = host.module("nodes.lip_sync"), {}
+
+    def step(name: str, result: Any) -> None:
+        monkeypatch.setattr(module, name, lambda *inputs: given.update({name: inputs}) or result)
+
+    results = {"speech_features": "features", "extract": clip.track, "see_occlusions": "before", "select": "bank"}
+    results |= {"embed_identity": "identity", "sample_motion": (clip.motion, None), "edit_motion": clip.motion}
+    for name, result in results.items():
+        step(name, result)
+
+    def render(*inputs: Any) -> None:
+        given["render"] = inputs
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "render", render)
+    return given
+
+
+def test_what_stays_as_filmed_stays_out_of_references_and_pictures(host, inputs, handed) -> None:
+    keep = torch.rand(inputs["images"].shape[:3])
+    with pytest.raises(KeyboardInterrupt):
+        host.run("MyTalkLipSync", **inputs, keep_mask=keep)
+    for step in ("select", "render"):
+        told, before = handed[step][-2:]
+        assert torch.equal(told, keep) and before == "before"
+
+
+def test_a_style_clip_is_not_listened_to_by_the_sound_of_another(host, clip, inputs, handed) -> None:
+    parts = SimpleNamespace(images=inputs["images"], frame_rate=24, audio=clip.audio)
+    inputs["images"] = SimpleNamespace(get_components=lambda: parts)
+    heard = []
+    for style in (None, clip.track):
+        with pytest.raises(KeyboardInterrupt):
+            host.run("MyTalkLipSync", **inputs, style=style)
+        heard.append(handed["sample_motion"][-1])
+    assert heard == ["features", None]
+
+
 def test_a_reference_that_is_taken_is_said(host) -> None:
     reference = host.module("comfyui_mytalk.motion.reference").StyleReference(object(), "the lips say it")
     describe = host.module("nodes.lip_sync").describe_reference

@@ -49,10 +49,10 @@ def test_editor_at_its_defaults_is_a_wire(host, clip) -> None:
 
 def test_editor_hands_every_number_to_the_library(host, clip) -> None:
     edit, audio = host.module("comfyui_mytalk.motion.edit"), host.module("comfyui_mytalk.speech.audio")
-    options = {"strength": 1.5, "smoothing": 0.05, "blend": 0.5, "silence_gate": 0.75, "silence_threshold": 20.0}
+    options = {"strength": 1.5, "smoothing": 0.05, "blend": 0.5, "silence_gate": 0.75, "silence_threshold": 3.0}
     found = host.run("MyTalkEditMotion", track=clip.track, motion=clip.motion, audio=clip.audio, **options)[0]
     speech = audio.speech_16k(audio.Audio(clip.audio["waveform"][0], 16_000))
-    expected = edit.edit_motion(clip.track, clip.motion, edit.MotionEdit(1.5, 0.05, 0.5, 0.75, 20.0), speech)
+    expected = edit.edit_motion(clip.track, clip.motion, edit.MotionEdit(1.5, 0.05, 0.5, 0.75, 3.0), speech)
     assert torch.equal(found.points, expected.points) and not torch.equal(found.points, clip.motion.points)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,12 @@ def test_landmark_images_show_lips_in_red(clip) -> None:
     red = clip.landmark_images[0, ..., 0]
     rows = red.sum(1).nonzero()[:, 0]
     assert rows.min() > 100 and rows.max() < 220, "the mouth lies below the middle of the crop"
+
+
+def test_landmark_images_are_black_where_there_is_no_face(host, clip) -> None:
+    lost = clip.track.replace(found=torch.arange(10) < 3, filled=None)
+    drawn = host.run("MyTalkRenderLandmarkImage", track=lost)[0]
+    assert drawn[:3].amax((1, 2, 3)).min() > 0 == drawn[3:].max()
 
 
 def test_references_show_lips_only(clip) -> None:
@@ -106,6 +113,8 @@ def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
     for frame, points in enumerate(clip.track.points):
         (x, y), (nose_x, nose_y) = points[[152, 1], :2].long().tolist()
         assert seen[frame, y, x] > 0.9 and seen[frame, nose_y, nose_x] < 0.1
+        middle = (seen[frame].sum(0) * at).sum() / seen[frame].sum()
+        assert abs(middle - points[152, 0]) < 5, "the mask moves with the face"
     names = {f"{role}_model": NAMES[role] for role in ("identity", "motion", "appearance")}
     inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "reference_count": 6, "steps": 1, **names}
     inputs["speech_encoder"] = NAMES["speech"]
@@ -131,6 +140,19 @@ def test_frames_with_hidden_lips_are_no_references(host, clip) -> None:
         keep_mask=keep,
     )
     assert bank.frames.min() >= len(keep) // 2
+
+
+def test_what_is_told_and_what_is_found_before_the_face_both_count(host, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, given = host.module("nodes.masked_reference_select"), []
+    monkeypatch.setattr(module, "select_references", lambda *inputs: given.append(inputs[-1]))
+    keep = torch.zeros(clip.images.shape[:3])
+    keep[:5] = 1
+    occlusion = host.module("comfyui_mytalk.appearance.occlusion").Occlusion
+    found = occlusion.of([(frame, torch.ones(128, 128)) for frame in range(4, 8)], len(keep))
+    for told, seen in ((keep, found), (keep, None), (None, found)):
+        module.select(clip.images, clip.track, 6, False, module.Progress(), told, seen)
+    covered = [(each.rows >= 0).nonzero()[:, 0].tolist() for each in given]
+    assert covered == [list(range(8)), list(range(5)), [4, 5, 6, 7]]
 
 
 def test_nodes_give_what_the_library_gives(host, clip) -> None:
@@ -353,11 +375,24 @@ def test_a_face_that_is_not_there_is_refused(host, clip) -> None:
         host.run("MyTalkExtractDenseLandmarks", images=clip.images, face="prettiest")
 
 
-@pytest.mark.parametrize(("start", "duration", "seconds"), [(0.0, 0.0, 0.5), (0.1, 0.0, 0.4), (0.1, 0.2, 0.2)])
-def test_load_speech_cuts(host, clip, start: float, duration: float, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("start", "duration", "seconds", "shown"),
+    [(0.0, 0.0, 0.5, 15), (0.1, 0.0, 0.4, 12), (0.1, 0.2, 0.2, 6), (0.0, 0.21, 0.21, 7)],
+)
+def test_load_speech_cuts(host, clip, start: float, duration: float, seconds: float, shown: int) -> None:
     speech, frames, length = host.run("MyTalkLoadSpeech", audio=clip.audio, start=start, duration=duration, fps=30.0)
-    assert length == pytest.approx(seconds) and frames == round(seconds * 30)
+    assert length == pytest.approx(seconds) and frames == shown
     assert speech["waveform"].shape == (1, 1, round(seconds * 16_000))
+
+
+def test_load_speech_reads_a_file_anew_that_has_changed(host) -> None:
+    asked = host.method("MyTalkLoadSpeech", "fingerprint_inputs")
+    file = host.base / "input" / "take.wav"
+    said = set()
+    for content in (b"a", b"bb"):
+        file.write_bytes(content)
+        said |= {asked(file=file.name), asked(file=file.name)}
+    assert len(said) == 2 and asked(file=None) == ""
 
 
 def test_load_speech_amplifies_without_clipping(host, clip) -> None:
@@ -399,6 +434,22 @@ def test_a_tuned_actor_is_painted_by_other_weights_and_kept(host, clip, longer) 
     assert torch.equal(mask, clip.crop_mask) and not torch.equal(crops, clip.crops)
     again, _ = host.run("MyTalkAppearanceVAE", images=clip.images, **clip.painted)
     assert torch.equal(again, clip.crops), "the shared weights are as they were"
+
+
+def test_a_kept_tuning_is_of_the_same_clip_weights_and_options(host, clip) -> None:
+    module = host.module("nodes.tune_actor")
+    lost = clip.track.replace(found=torch.arange(10) > 2, filled=None)
+    moved = clip.track.replace(points=clip.track.points + 1)
+    painter = SimpleNamespace(sha256="a")
+    same = (clip.images, clip.track, painter, module.TuneOptions(5))
+    others = [
+        (clip.images.flip(0), *same[1:]),
+        *((clip.images, track, *same[2:]) for track in (lost, moved)),
+        (*same[:2], SimpleNamespace(sha256="b"), same[3]),
+        *((*same[:3], options) for options in (module.TuneOptions(6), module.TuneOptions(5, seed=1))),
+    ]
+    assert module.fingerprint(*same) == module.fingerprint(clip.images.clone(), *same[1:])
+    assert len({module.fingerprint(*given) for given in (same, *others)}) == 1 + len(others)
 
 
 def test_where_nothing_can_be_kept_nothing_is_trained(host, longer, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ def test_the_same_mouth_is_pasted_into_frames_that_were_enlarged(host, clip, lar
     assert torch.equal(frames[mask == 0], large.images[mask == 0])
 
 
+def test_colours_of_enlarged_frames_are_matched_where_the_new_mouth_is(
+    host, clip, large, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, given = host.module("nodes.paste_back"), []
+    monkeypatch.setattr(module, "lay_over", lambda *inputs: given.append(inputs[-1]) or (inputs[0], inputs[0]))
+    rest = {"crops": clip.crops, "crop_mask": clip.crop_mask, **clip.laid}
+    host.run("MyTalkPasteBack", images=large.images, **rest)
+    assert given[0].size == (512, 512) and torch.allclose(given[0].points, 2 * clip.motion.points)
+
+
 def test_references_and_crops_of_enlarged_frames_show_the_same_face(host, clip, large) -> None:
     bank, _ = host.run("MyTalkMaskedReferenceSelect", images=large.images, track=clip.track, count=6)
     expected = host.module("comfyui_mytalk.geometry").geometry(clip.track).crop_points(clip.track.points)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from comfyui_mytalk.training.alignment import LAGS, RATE, align_clips, at_positions, choose_lags
+from comfyui_mytalk.training.alignment import LAGS, RATE, align_clips, at_positions, choose_lags, fit_folds
 
 WIDTH = 3
 
@@ -52,6 +52,14 @@ def test_each_clip_gets_the_delay_of_its_own_speech():
     assert np.allclose(found, lates, atol=0.021)
     before, after = gains[clips[6].path.stem]
     assert after > before + 0.2 and after > 0.8
+
+
+def test_a_predictor_has_never_seen_the_person():
+    clips, lags = [clip(index, 0.0) for index in range(2)], np.zeros(2, dtype=int)
+    weights = fit_folds(clips, [each.features for each in clips], lags)
+    alone = fit_folds(clips[1:], [clips[1].features], lags[1:])
+    assert np.allclose(weights("person 0"), alone("person 1"))
+    assert not np.allclose(weights("person 0"), weights("person 1"))
 
 
 def test_a_clip_that_fits_nowhere_is_as_late_as_its_corpus():

@@ -49,6 +49,7 @@ from comfyui_mytalk.training.appearance_losses import (
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clip, read_clips
 from comfyui_mytalk.training.loop import step_rng
+from comfyui_mytalk.training.state import load_state
 from tests.synthetic_clips import SIDE, write_clip, write_clips
 
 TINY = AppearanceParams(
@@ -86,7 +87,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data, tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(appearance_gan, "anneal", lambda *_: 1.0)
     whole = train(data, tmp_path / "whole", "--steps", "6")
-    train(data, tmp_path / "parts", "--steps", "3", "--gan-from", "1")
+    train(data, tmp_path / "parts", "--steps", "4", "--gan-from", "0.75")  # from the same step on
+    kept = load_state(tmp_path / "parts" / "state.safetensors")
+    assert kept["discriminator"] and kept["discriminator_optimizer"]["state"], "it has learnt as well"
     parts = train(data, tmp_path / "parts", "--steps", "6", "--allow-changes")
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], value, atol=1e-6, rtol=0, msg=name)
@@ -99,6 +102,32 @@ def test_training_lowers_the_error(data):
     stream = iter(SampleStream(read_clips(data, "train"), TINY, 4, seed=0))
     errors = [float(trainer.step(step, next(stream))["reconstruction"]) for step in range(60)]
     assert np.mean(errors[-10:]) < 0.7 * np.mean(errors[:5])
+
+
+def test_every_loss_counts_as_much_as_it_is_told(data, monkeypatch):
+    sample, lowered, divergence = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0))), [], []
+    monkeypatch.setattr(appearance_gan, "descend", lambda loss, *_: lowered.append(float(loss.detach())))
+    names = ("texture", "fidelity", "structure", "kl")
+    weights = [word for name, weight in zip(names, "2357", strict=True) for word in (f"--{name}-weight", weight)]
+
+    def step(*options: str) -> dict[str, float]:
+        torch.manual_seed(0)
+        trainer = Trainer(TINY, arguments(data, data / "none", "--precision", "float32", *weights, *options))
+        generate = trainer.model.generate
+        monkeypatch.setattr(
+            trainer.model, "generate", lambda *x, **how: divergence.append(generate(*x, **how)) or divergence[-1]
+        )
+        torch.nn.init.constant_(trainer.discriminator.out.bias, 50.0)  # it takes all pictures for real
+        return {name: float(value) for name, value in trainer.step(0, sample).items()}
+
+    without = step("--gan-from", "2")
+    kl = divergence[0][1].item()
+    told = without["reconstruction"] + 2 * without["texture"] + 3 * without["fidelity"] + 5 * without["structure"]
+    assert kl > 0 and lowered == [pytest.approx(told + 7 * kl, rel=1e-4)]
+    fooled = step("--gan-from", "0", "--matching-weight", "0")["gan"]
+    matched = step("--gan-from", "0", "--gan-weight", "0")["gan"]
+    assert fooled < 0 < matched, "what is taken for real costs less; features that differ cost more"
+    assert len(lowered) == 5 and lowered[1] == pytest.approx(told + 7 * kl + fooled, rel=1e-4)
 
 
 def test_the_precision_is_the_one_asked_for(data):
@@ -350,6 +379,15 @@ def test_recomputing_trains_the_same_weights_and_keeps_less(data, one_thread):
 
 def blocks(model: AppearanceModel) -> list[ResnetBlock]:
     return [block for block in model.modules() if isinstance(block, ResnetBlock)]
+
+
+def test_what_counts_ends_where_the_network_sees_no_farther(data):
+    params = replace(TINY, window=(16, 64, 8, 56))
+    view = ClipView(read_clips(data, "train")[0])
+    raw = draw_raw(view, 20, params, np.random.default_rng(0))
+    mask = make_sample(params, [replace(raw, mask=torch.ones_like(raw.mask))]).mask[0, 0]
+    assert mask.shape == (48, 48) and mask[24, 24] == 1
+    assert max(mask[0].max(), mask[-1].max(), mask[:, 0].max(), mask[:, -1].max()) < 0.1
 
 
 def test_parts_hold_the_whole_mouth(data):

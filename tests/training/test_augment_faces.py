@@ -55,6 +55,14 @@ def test_mirror_is_its_own_inverse(raw: RawSample) -> None:
     assert all(torch.equal(getattr(mirror(raw, none), f.name), getattr(raw, f.name)) for f in fields(raw))
 
 
+def test_a_mirrored_picture_shows_its_landmarks(raw: RawSample) -> None:
+    scale, middle = SIZE / raw.crop.shape[-1], [MARKED.index(point) for point in (13, 152)]
+    flipped = mirror(spotted(raw.points * scale, raw.reference_points * scale), torch.tensor([True]))
+    for pictures, points in ((flipped.crop, flipped.points), (flipped.images, flipped.reference_points)):
+        found, wanted = centres(pictures)[..., middle, :], points[..., [13, 152], :]
+        torch.testing.assert_close(found, wanted, atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_landmarks_of_another_face_lie_where_its_picture_shows_them(raw: RawSample, seed: int) -> None:
     scale = SIZE / raw.crop.shape[-1]

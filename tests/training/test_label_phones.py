@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,29 +20,28 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "label_phones.py"
 
 
 @pytest.fixture
-def run(tmp_path: Path):
-    """The script as a program that finds no pocketsphinx."""
-    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('none here')")
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """The script as a program that finds no pocketsphinx: its exit code, and what it said and complained of."""
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        started = (
-            f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {['label_phones', *arguments]!r}"
-        )
-        code = f"{started}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr("sys.argv", ["label_phones", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return stop.value.code, *capsys.readouterr()
 
     return run
 
 
 def test_help_needs_no_recogniser(run) -> None:
-    done = run("--help")
-    assert done.returncode == 0 and "folder of prepared clips" in done.stdout and not done.stderr
+    code, said, complained = run("--help")
+    assert code == 0 and "folder of prepared clips" in said and not complained
 
 
 def test_what_is_missing_is_one_line_with_its_remedy(run, tmp_path: Path) -> None:
-    done = run(str(tmp_path), "-o", str(tmp_path / "phones.json"))
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("pip install pocketsphinx")
-    assert "Traceback" not in done.stderr and not (tmp_path / "phones.json").exists()
+    code, _, complained = run(str(tmp_path), "-o", str(tmp_path / "phones.json"))
+    assert code == 2 and complained.splitlines()[-1].endswith("pip install pocketsphinx")
+    assert not (tmp_path / "phones.json").exists()
 
 
 def test_a_clip_without_sound_is_not_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

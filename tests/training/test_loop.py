@@ -7,6 +7,7 @@ from torch import nn
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.training.loop import Ema, seed_everything, step_rng
 from comfyui_mytalk.training.run import Run
+from comfyui_mytalk.training.schedule import set_learning_rate
 
 
 def build(width=8):
@@ -57,8 +58,19 @@ def test_another_models_run_folder_is_one_clear_error(tmp_path):
         Run(tmp_path).resume(*build(width=9))
 
 
+def test_groups_keep_their_share_of_the_rate():
+    optimizer = build()[1]
+    set_learning_rate(optimizer, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.02), 0.2]
+
+
 def test_the_average_of_a_constant_model_is_the_model():
     model, _, ema = build()
     for _ in range(3):
         ema.update(model)
     assert all(torch.allclose(ema.average[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_steps_of_another_seed_are_no_later_steps_of_this_one():
+    first, again, later, other = (step_rng(*place).integers(1 << 60) for place in ((0, 1), (0, 1), (0, 2), (1, 0)))
+    assert first == again and len({first, later, other}) == 3

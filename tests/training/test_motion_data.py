@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.training.clips import read_clip, read_clips
-from comfyui_mytalk.training.motion_data import CLEAN, VERSIONS, load_takes
+from comfyui_mytalk.training.motion_data import CLEAN, VERSIONS, Sampler, Take, load_takes
 from tests.synthetic_clips import write_clip
 
 
@@ -56,6 +58,29 @@ def test_clips_of_one_name_have_features_of_their_own(tmp_path: Path, version) -
         (fresh,) = load_takes(read_clips(folder), level, tmp_path / f"cache {identity}", (version,))
         assert torch.equal(made[-1], fresh.features)
     assert not torch.equal(*made)
+
+
+def test_what_a_clip_says_of_its_offset_counts_unless_offsets_are_given(tmp_path: Path) -> None:
+    path = write_clip(tmp_path, "train", 0, 0)
+    (even,) = load_takes([read_clip(path)], level, tmp_path / "cache")
+    save_file(load_file(path), path, read_clip(path).metadata | {"av_offset_ms": "-160"})
+    clip = read_clip(path)
+    said, told, none = (
+        load_takes([clip], level, tmp_path / "cache", offsets=offsets)[0].features
+        for offsets in (None, {path.stem: 0.16}, {path.stem: 0.0})
+    )
+    assert torch.equal(said, told) and torch.equal(said, even.features.roll(-8, 0)), "speech is late by 160 ms"
+    assert torch.equal(none, even.features)
+
+
+def test_a_stretch_and_its_resting_frames_are_mirrored_together() -> None:
+    crooked = torch.rand(1, 478, 2, generator=torch.Generator().manual_seed(0)).expand(30, -1, -1)
+    take = Take("a", "a", "a", crooked, torch.arange(60.0)[:, None], torch.arange(3))
+    batch = Sampler([take], tokens=500).draw(np.random.default_rng(0))
+    assert (batch.features[:, 0] % 2 == 0).all() and len(batch.features[:, 0].unique()) > 2, "two to a frame"
+    assert torch.equal(batch.rest[:, 0], batch.landmarks[:, 0])
+    torch.testing.assert_close(batch.upper_mean, batch.landmarks[:, 0, landmark_set("prefix")])
+    assert len(batch.landmarks[:, 0, 0].unique(dim=0)) == 2, "some are mirrored"
 
 
 def test_features_are_computed_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.tuning import Tuning, load_tuning, save_tuning, tuned_copy
 from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.training import appearance_losses
+from comfyui_mytalk.training import appearance_losses, tune
 from comfyui_mytalk.training.appearance_data import ClipView
 from comfyui_mytalk.training.appearance_losses import reconstruction_loss, tuning_loss
 from comfyui_mytalk.training.clips import read_clips
@@ -81,8 +81,12 @@ def test_what_is_painted_is_found_once_in_a_step(view, model, monkeypatch):
     found = []
     dilate = appearance_losses.dilate
     monkeypatch.setattr(appearance_losses, "dilate", lambda *mask: found.append(mask) or dilate(*mask))
+    rates = []
+    set_rate = tune.set_learning_rate
+    monkeypatch.setattr(tune, "set_learning_rate", lambda *given: rates.append(given[1]) or set_rate(*given))
     tune_appearance(model, view, TuneOptions(steps=2))
     assert len(found) == 2
+    assert rates[0] == pytest.approx(TuneOptions.rate * 40 / 100 / tune.WARMUP), "less is learnt of 40 frames"
 
 
 def test_only_what_changed_is_kept(model, tuning):
@@ -95,6 +99,7 @@ def test_tuning_is_repeatable_and_can_be_cancelled(model, view):
     state = torch.get_rng_state()
     results = [tune_appearance(model, view, TuneOptions(steps=2, seed=5), lambda *p: seen.append(p)) for _ in range(2)]
     assert results[0].digest == results[1].digest and seen == 2 * [(1, 2), (2, 2)]
+    assert tune_appearance(model, view, TuneOptions(steps=2, seed=6)).digest != results[0].digest
     assert torch.equal(torch.get_rng_state(), state), "the user's own random numbers go on undisturbed"
 
     def cancel(done: int, total: int) -> None:
@@ -107,7 +112,7 @@ def test_tuning_is_repeatable_and_can_be_cancelled(model, view):
 def test_a_saved_tuning_comes_back_and_fits_its_weights_only(model, tuning, tmp_path):
     save_tuning(tmp_path / "anna.safetensors", tuning)
     loaded = load_tuning(str(tmp_path / "anna.safetensors"))
-    assert loaded.digest == tuning.digest
+    assert loaded.digest == tuning.digest != Tuning(tuning.state, tuning.base, "of other weights").digest
     other = AppearanceModel(TINY)
     with pytest.raises(InputError, match="tune again"):
         tuned_copy(other, loaded)

@@ -118,6 +118,11 @@ def test_hdr_and_wide_gamut_stay_what_they_are(tmp_path, suffix, transfer, name)
     assert planes == pytest.approx([600 / 4, 400 / 4, 650 / 4], abs=1)
 
 
+def test_hdr_that_does_not_name_its_primaries_has_those_of_bt2020(tmp_path):
+    film = coloured(tmp_path / "film.mp4", (2, 18, 9), "yuv420p10le", (600, 400, 650))
+    assert VideoReader(film).info.colour == ColourTags(9, 18)
+
+
 def test_display_p3_stays_display_p3(tmp_path):
     film = coloured(tmp_path / "film.mp4", (12, 1, 6), "yuv420p", (120, 100, 150))
     rewrite(film, tmp_path / "x.mp4")

@@ -1,0 +1,65 @@
+"""What each method is given: references and style of the other half, and figures that are kept by every option."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from comfyui_mytalk.evaluation import methods
+from comfyui_mytalk.evaluation.evaluate import OPTIONS, add_arguments, describe_settings
+from comfyui_mytalk.evaluation.methods import OURS, Studio, reference_bank
+from comfyui_mytalk.evaluation.talks import PAIRED, Case, Talk
+from comfyui_mytalk.landmarks.track import FaceTrack
+from comfyui_mytalk.options import SyncOptions
+from comfyui_mytalk.speaking import Spoken
+from comfyui_mytalk.speech.audio import Audio
+from tests.synthetic_clips import talking_points
+
+FRAMES = 20
+
+
+@pytest.fixture
+def case() -> Case:
+    points, times = talking_points(FRAMES)
+    track = FaceTrack(points, torch.ones(FRAMES) > 0, times, (256, 256))
+    talk = Talk(Path(), track, Audio(torch.zeros(1, 12_800), 16_000), 25.0)
+    return Case(PAIRED, talk, talk, torch.zeros(FRAMES, 8, 8, 3, dtype=torch.uint8))
+
+
+def studio() -> Studio:
+    return Studio(SimpleNamespace(appearance="network", occlusion=None), SyncOptions(references="fixed"))
+
+
+def test_each_half_speaks_in_the_style_of_the_other(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+
+    def speak(_, track, audio, options, reference) -> Spoken:
+        heard.append(reference.track.usable.nonzero()[:, 0].tolist())
+        return Spoken(track, None)
+
+    monkeypatch.setattr(methods, "speak_in_style", speak)
+    studio().speak(case)
+    assert heard == [list(range(10, 20)), list(range(10))]
+
+
+def test_fixed_references_are_the_networks_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, shows = {}, studio()
+    monkeypatch.setattr(shows, "move", lambda *_: case.talk.track)
+    for method in (OURS, "nearest frame"):
+        monkeypatch.setattr(methods, "paint", lambda *given, of=method: asked.update({of: given[-1]}))
+        shows.make(case, method)
+    assert asked == {OURS: True, "nearest frame": False}
+    monkeypatch.setattr(methods, "select_references", lambda *given, **_: given[3])
+    banks = [reference_bank(case, slice(0, 10), case.talk.track, fixed) for fixed in (3, 0, 3)]
+    assert banks == [3, methods.BANK, 3], "and each is kept for itself"
+
+
+def test_figures_are_kept_by_every_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings = describe_settings(parser.parse_args(["clips"]), [OURS], ours=True)
+    assert [name for name in OPTIONS if not {name.replace("_", " "), f"weights {name}"} & set(settings)] == []

@@ -127,7 +127,7 @@ class ClipView:
         if self.regression is None:
             self.know(self.frames)
         usable = torch.from_numpy(np.isin(self.bank, allowed))
-        return self.regression.weights(self.points[[frame]], (usable if usable.any() else ~usable)[None])
+        return self.regression.weights(self.points[[frame]], usable[None])
 
     def _expected(self, frame: int, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
         """The regression's picture `(1, 3, s, s)` of a frame and its landmarks `(1, 478, 2)`."""
@@ -138,6 +138,12 @@ class ClipView:
 def gap_frames(fps: float) -> int:
     """`GAP` in frames, at least one; as many between those of a thinned clip, which lie farther apart."""
     return max(1, round(GAP * fps))
+
+
+def shown_long_enough(clip: PreparedClip) -> bool:
+    """Whether every frame with a face has another that may be its reference."""
+    frames = clip.found.nonzero()[:, 0]
+    return len(frames) > 0 and int(frames[-1] - frames[0]) >= 2 * gap_frames(clip.fps)
 
 
 def view_bytes(clip: PreparedClip, regression: bool) -> int:
@@ -188,7 +194,7 @@ def choose(
     if view.regression is None:  # a few are chosen from its bank: what is drawn must not depend on earlier draws
         view.know(view.frames)
     kind, side = rng.random(), allowed[allowed < frame] if rng.random() < 0.5 else allowed[allowed > frame]
-    if kind < 0.4 and len(side) >= FEW[0]:
+    if kind < 0.4 and np.isin(view.bank, side).any():
         allowed = side
     elif kind < 0.65:
         among = np.intersect1d(allowed, view.bank)
@@ -202,8 +208,7 @@ def choose(
 
 def allowed_references(view: ClipView, frame: int) -> np.ndarray:
     """Frames of the clip that may be references for `frame`."""
-    far = view.frames[np.abs(view.frames - frame) >= view.gap]
-    return far if len(far) else view.frames
+    return view.frames[np.abs(view.frames - frame) >= view.gap]
 
 
 class SampleStream(IterableDataset):
@@ -225,7 +230,7 @@ class SampleStream(IterableDataset):
     def __init__(
         self, clips: list[PreparedClip], params: AppearanceParams, batch: int, seed: int, start: int = 0
     ) -> None:
-        self.clips = [clip for clip in clips if len(clip) > 2 * gap_frames(clip.fps) and clip.found.any()]
+        self.clips = [clip for clip in clips if shown_long_enough(clip)]
         self.params, self.batch, self.seed, self.start = params, batch, seed, start
         frames = {clip.identity: 0 for clip in self.clips}
         for clip in self.clips:
@@ -233,7 +238,7 @@ class SampleStream(IterableDataset):
         weight = np.array([len(c) / frames[c.identity] ** 0.5 * min(c.face_px / 128, 1.5) ** 2 for c in self.clips])
         if not weight.sum() > 0:
             raise InputError(
-                f"no clip to train on: each of the {len(clips)} is no longer than {2 * GAP:.2f} s, or shows no face; "
+                f"no clip to train on: each of the {len(clips)} shows a face for no longer than {2 * GAP:.2f} s; "
                 "prepare longer clips"
             )
         self.weight = weight / weight.sum()

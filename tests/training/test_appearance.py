@@ -183,8 +183,14 @@ def test_clips_of_which_none_can_be_trained_on_are_named(tmp_path):
     short = read_clip(write_clip(tmp_path, "train", 0, 0, frames=12))
     faceless = read_clip(write_clip(tmp_path, "train", 1, 0, frames=40))
     faceless.found[:] = False
-    with pytest.raises(InputError, match="no clip to train on: each of the 2"):
-        SampleStream([short, faceless], TINY, 2, seed=0)
+    brief = read_clip(write_clip(tmp_path, "train", 2, 0, frames=40))
+    brief.found[12:] = False
+    with pytest.raises(InputError, match="no clip to train on: each of the 3"):
+        SampleStream([short, faceless, brief], TINY, 2, seed=0)
+    brief.found[12] = True
+    view, params = ClipView(SampleStream([brief], TINY, 2, seed=0).clips[0]), appearance.design(TINY, "regression")
+    assert all(len(allowed_references(view, frame)) for frame in view.frames)
+    assert choose(view, 6, params, np.random.default_rng(0))[1].tolist() in ([0], [12], [0, 12])
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(25.0, 6), (24.0, 6), (60.0, 14), (15.0, 4), (1.0, 1)])
@@ -224,6 +230,16 @@ def test_a_regression_is_told_nothing_near_the_target(data):
             draw_raw(view, frame, params, np.random.default_rng(seed))
             assert np.abs(told["allowed"] - frame).min() >= view.gap
             assert len(told["near"]) == params.references - 1 and set(told["near"]) <= set(told["allowed"])
+
+
+def test_a_regression_is_never_left_with_no_picture_but_the_answer(data):
+    """Early and late in a long clip, no picture of the bank lies on that side."""
+    view, params = ClipView(read_clips(data, "train")[0]), appearance.design(TINY, "regression")
+    view.know(view.frames[14:])
+    for seed in range(40):
+        allowed = choose(view, 17, params, np.random.default_rng(seed))[1]
+        assert np.isin(view.bank, allowed).any()
+        assert view.shares(17, allowed)[0, np.abs(view.bank - 17) < view.gap].abs().max() < 1e-3
 
 
 def test_what_is_drawn_does_not_depend_on_earlier_draws(data):

@@ -19,10 +19,11 @@ from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import whole_number
 from ..errors import InputError
-from .appearance_data import Sample, SampleStream, cut_sample
+from .appearance_data import Sample, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
 from .appearance_gan import Trainer, start_from
 from .appearance_pool import EchoPool
+from .appearance_stream import SampleStream
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
 from .held_out import spread

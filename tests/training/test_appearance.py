@@ -26,17 +26,15 @@ from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
-from comfyui_mytalk.training import appearance, appearance_data, appearance_gan
+from comfyui_mytalk.training import appearance, appearance_gan, appearance_stream
 from comfyui_mytalk.training.appearance_data import (
     ClipView,
-    SampleStream,
     allowed_references,
     choose,
     cut_sample,
     draw_raw,
     draw_references,
     make_sample,
-    view_bytes,
 )
 from comfyui_mytalk.training.appearance_gan import Trainer, start_from
 from comfyui_mytalk.training.appearance_losses import (
@@ -46,6 +44,7 @@ from comfyui_mytalk.training.appearance_losses import (
     structure_loss,
     texture_loss,
 )
+from comfyui_mytalk.training.appearance_stream import SampleStream, view_bytes
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clip, read_clips
 from comfyui_mytalk.training.loop import step_rng
@@ -125,8 +124,8 @@ def test_workers_take_turns_and_make_what_one_would(data):
 @pytest.fixture
 def many(tmp_path, monkeypatch) -> SampleStream:
     """A stream of more clips than it may hold views of."""
-    monkeypatch.setattr(appearance_data, "FEWEST_HELD", 3)
-    monkeypatch.setattr(appearance_data, "VISIT", 4)
+    monkeypatch.setattr(appearance_stream, "FEWEST_HELD", 3)
+    monkeypatch.setattr(appearance_stream, "VISIT", 4)
     monkeypatch.setattr(SampleStream, "held_bytes", 1.0)
     clips = read_clips(write_clips(tmp_path / "many", identities=4, takes=2, frames=20), "train")
     return SampleStream(clips, TINY, 2, seed=3)
@@ -148,7 +147,7 @@ def test_places_change_hands_one_after_the_other(many):
     turns = [[many.view(place, step) and many.views[place][0] for place in range(3)] for step in range(40)]
     changes = np.abs(np.diff(turns, axis=0))
     assert changes.sum(1).max() == 1
-    assert changes.sum() == pytest.approx(40 * many.batch / appearance_data.VISIT, abs=3)
+    assert changes.sum() == pytest.approx(40 * many.batch / appearance_stream.VISIT, abs=3)
 
 
 def test_places_are_taken_by_weight(many):

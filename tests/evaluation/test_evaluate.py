@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from shutil import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny import tones
 
 from comfyui_mytalk.cli import main
+from comfyui_mytalk.evaluation import evaluate
 from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
@@ -128,6 +131,33 @@ def test_a_folder_of_silent_clips_is_bad_input(
     assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "report"), *weights]) == 2
     assert not (tmp_path / "report").exists()
     assert "has no sound" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_another_tool_cannot_have_the_name_of_a_method(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures of the one would be written over those of the other."""
+    (tmp_path / OURS).mkdir()
+    assert main(["evaluate", str(clips), "-o", str(tmp_path / "r"), f"--outputs={tmp_path / OURS}"]) == 2
+    assert "rename the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["arcface", "syncnet", "lpips", "fid", "speech_encoder"])
+def test_what_is_kept_is_kept_of_these_networks(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the same name may be another one, and a backbone that is installed later brings a figure."""
+    parser, file = ArgumentParser(), tmp_path / "network"
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(["clips", *([f"--{what}={file}"] if what in ("arcface", "syncnet") else [])])
+    speech, said = SimpleNamespace(sha256="0" * 64), []
+    for state in "ab":
+        file.write_text(state)
+        if what in ("lpips", "fid"):
+            monkeypatch.setattr(
+                evaluate, f"available_{what}", lambda state=state: None if state == "b" else "no backbone"
+            )
+        speech.sha256 = (state if what == "speech_encoder" else "0") * 64
+        said.append(evaluate.describe_settings(args, [OURS], SimpleNamespace(speech=speech)))
+    assert said[0] != said[1]
 
 
 def test_a_missing_folder_of_outputs_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import build_network, find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint, params_from
 from ..errors import InputError
 from ..speech.features import normalise_loudness
 from ..speech.mel import FLOOR, MEL_HOP, MelPower
@@ -201,14 +201,10 @@ def judge_config(params: JudgeParams) -> dict[str, object]:
     return asdict(params)
 
 
-def params_from_config(config: dict[str, object]) -> JudgeParams:
-    return JudgeParams(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()})
-
-
 def load_sync_judge(name_or_path: str | Path = "sync_judge_small", device: str | torch.device = "cpu") -> SyncJudge:
     """The judge by the name of its weights or their path; raises InputError when there are none, or they do not fit."""
     path = find_weights(name_or_path, "sync_judge")
     checkpoint = load_checkpoint(path, "sync_judge")
-    judge = build_network(checkpoint, lambda config: SyncJudge(params_from_config(config)))
+    judge = build_network(checkpoint, lambda config: SyncJudge(params_from(JudgeParams, config)))
     judge.name, judge.sha256 = path.stem, checkpoint.sha256
     return judge.to(device).eval()

@@ -13,8 +13,9 @@ import pytest
 from tiny import tones
 
 from comfyui_mytalk.cli import main
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation import evaluate
-from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS
+from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS, Studio
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
 
@@ -121,6 +122,21 @@ def test_a_partner_that_cannot_be_read_is_named_and_the_rest_is_scored(
     figures = json.loads((tmp_path / "r" / "report.json").read_text())
     assert set(figures["paired"][ORIGINAL]["psnr"]["per_clip"]) == {"actor.mp4"}
     assert set(figures["failed"]) == {"wall.mp4", "wall.mp4, whose words actor.mp4 was to speak"}
+
+
+def test_a_method_that_fails_takes_no_other_along(
+    clips: Path, weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise InputError("no bare lips")
+
+    monkeypatch.setattr(Studio, "make", fail)
+    command = ["evaluate", str(clips), "-o", str(tmp_path), "--protocols", "paired", "unpaired", "--limit=2"]
+    assert main([*command, "--methods", OURS, ORIGINAL, "--duration=0.6", *weights]) == 0
+    figures = json.loads((tmp_path / "report.json").read_text())
+    for protocol in ("paired", "unpaired"):
+        assert set(figures[protocol]) == {ORIGINAL} and len(figures[protocol][ORIGINAL]["jerk"]["per_clip"]) == 2
+        assert figures["failed"][f"actor.mp4, {protocol}, {OURS}"] == "no bare lips"
 
 
 def test_a_folder_of_silent_clips_is_bad_input(

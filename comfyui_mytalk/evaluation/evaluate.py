@@ -31,6 +31,7 @@ from ..output import write_aside
 from .arcface import load_arcface
 from .clips import Clip, find_clips
 from .methods import METHODS, ORIGINAL, SAID, Studio
+from .outputs import has_protocols
 from .page import html_page
 from .perceptual import available_fid, available_lpips, fid
 from .pictures import require_torchmetrics
@@ -84,13 +85,8 @@ def main(args: argparse.Namespace) -> str:
     """Score every clip and write the report; returns what was written."""
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"got the file {args.output} as output, expected a folder for the report")
-    if args.outputs is not None and not args.outputs.is_dir():
-        raise InputError(f"{args.outputs} is not a folder; give the folder that holds the other tool's videos")
-    if args.outputs is not None and args.outputs.name in ("", *METHODS):
-        raise InputError(
-            f"got --outputs {args.outputs}, whose name {args.outputs.name!r} is to stand in the tables: "
-            f"rename the folder, after the tool for one, and not {', '.join(METHODS)}"
-        )
+    if args.outputs is not None:
+        check_outputs(args.outputs, args.protocols)
     require_torchmetrics()
     clips = find_clips(args.clips, args.index, args.split, args.corpus, args.limit)
     run = prepare_run(args, clips)
@@ -109,6 +105,22 @@ def main(args: argparse.Namespace) -> str:
     with write_aside(args.output / "pairs.json") as aside:
         aside.write_text(json.dumps(partners(clips), indent=1) + "\n", encoding="utf-8")
     return f"wrote {args.output / 'report.html'}"
+
+
+def check_outputs(folder: Path, protocols: list[str]) -> None:
+    """Raise InputError when a folder of another tool's videos cannot be one, or does not say what they speak."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that holds the other tool's videos")
+    if folder.name in ("", *METHODS):
+        raise InputError(
+            f"got --outputs {folder}, whose name {folder.name!r} is to stand in the tables: rename the folder, after "
+            f"the tool for one, and not {', '.join(METHODS)}"
+        )
+    if len(protocols) > 1 and not has_protocols(folder):
+        raise InputError(
+            f"{folder} holds no folder {' or '.join(protocols)}: sort the videos into these, or say which one they "
+            f"are of, such as --protocols {protocols[-1]}"
+        )
 
 
 def prepare_run(args: argparse.Namespace, clips: list[Clip]) -> Run:

@@ -15,7 +15,9 @@ from tiny import tones
 from comfyui_mytalk.cli import main
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation import evaluate
+from comfyui_mytalk.evaluation.clips import find_clips
 from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS, Studio
+from comfyui_mytalk.evaluation.outputs import find_output
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
 
@@ -147,6 +149,22 @@ def test_a_folder_of_silent_clips_is_bad_input(
     assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "report"), *weights]) == 2
     assert not (tmp_path / "report").exists()
     assert "has no sound" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_videos_of_one_protocol_are_not_scored_in_another(
+    clips: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Videos that repeat a clip's own words stood for another person's words too."""
+    outputs = tmp_path / "wav2lip"
+    outputs.mkdir()
+    copy(clips / "actor.mp4", outputs / "actor.mp4")
+    command = ["evaluate", str(clips), "-o", str(tmp_path / "r"), f"--outputs={outputs}", "--protocols"]
+    assert main([*command, "paired", "unpaired", *weights]) == 2
+    assert "holds no folder paired or unpaired" in capsys.readouterr().err
+    actor = next(clip for clip in find_clips(clips) if clip.name == "actor.mp4")
+    assert find_output(outputs, "paired", actor) == outputs / "actor.mp4"
+    (outputs / "unpaired").mkdir()
+    assert find_output(outputs, "paired", actor) is None
 
 
 def test_another_tool_cannot_have_the_name_of_a_method(

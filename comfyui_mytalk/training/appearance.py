@@ -169,6 +169,8 @@ def batches(
 @trainer(lambda args: f"appearance_{args.preset}")
 def main(args: Namespace) -> str:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end, and says where."""
+    if args.on_device and max(args.echo, args.pool) > 1:
+        raise InputError("got --echo or --pool with --on-device, which makes each batch anew: leave out one of them")
     seed_everything(args.seed)
     clips, validation = read_clips(args.data, "train"), spread(read_clips(args.data, "val"), args.validate_clips)
     params = design(PRESETS[args.preset], args.references)

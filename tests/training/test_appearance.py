@@ -444,3 +444,9 @@ def test_every_design_is_validated_on_references_of_the_first_half(data, monkeyp
     samples = list(validation_samples(clips[:1], params, 2, fixed))
     assert len(samples) == 2
     assert all(len(raw.images) == len(raw.reference_points) == params.references for _, raw in samples)
+
+
+@pytest.mark.parametrize("option", ["--echo", "--pool"])
+def test_options_that_would_do_nothing_are_refused(option, data, tmp_path):
+    with pytest.raises(InputError, match="leave out one of them"):
+        train(data, tmp_path, "--steps", "1", "--on-device", option, "2")

@@ -183,6 +183,7 @@ def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult])
         **{f"method {name}": SAID[name] for name in run.methods},
         "references": "where the source is the answer, each half of a clip is painted from the other half",
         **run.settings,
+        **{name: why for name, why in missing().items() if why},
     }
 
 
@@ -204,8 +205,13 @@ def describe_settings(args: argparse.Namespace, methods: list[str], models: Mode
         if args.syncnet
         else weights("sync_judge", args.sync_judge),
         **({"ArcFace": hashed(args.arcface)} if args.arcface else {}),
-        **{name: why for name, why in (("LPIPS", available_lpips()), ("FID", available_fid())) if why},
+        "perceptual figures": ", ".join(name for name, why in missing().items() if not why) or "none",
     }
+
+
+def missing() -> dict[str, str | None]:
+    """Why a figure cannot be had, None where it can."""
+    return {"LPIPS": available_lpips(), "FID": available_fid()}
 
 
 def hashed(path: Path) -> str:

@@ -33,7 +33,7 @@ from comfyui_mytalk.motion.params import FPS
 from comfyui_mytalk.motion.reference import memorise
 from comfyui_mytalk.motion.style import StyleMemory
 from comfyui_mytalk.speech.features import load_speech_encoder
-from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.clips import read_clips, read_offsets
 from comfyui_mytalk.training.motion_data import SPEECH_FPS, Take, load_takes
 from comfyui_mytalk.training.motion_validation import generate_take
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES
@@ -74,7 +74,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     model, extractor, speech = load_motion(args.motion), load_identity(), load_speech_encoder("speech_small")
-    phones, offsets = json.loads(args.phones.read_text()), json.loads(args.offsets.read_text())
+    phones, offsets = json.loads(args.phones.read_text()), read_offsets(args.offsets)
     rows = defaultdict(list)
 
     def remember(take: Take, part: slice) -> StyleMemory | None:

@@ -12,12 +12,12 @@ Medians per corpus. Baselines: loudness, ridge regression from the same features
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from comfyui_mytalk.evaluation.metrics import correlation, lip_distance, silence, speech_level
 from comfyui_mytalk.landmarks.canonical import mouth_opening
@@ -28,7 +28,7 @@ from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
 from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.speech.audio import SPEECH_RATE
 from comfyui_mytalk.speech.features import load_speech_encoder
-from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.clips import read_clips, read_offsets
 from comfyui_mytalk.training.motion_data import Take, load_takes
 from comfyui_mytalk.training.motion_validation import (
     fit_features,
@@ -130,14 +130,14 @@ def main() -> None:
     speech = load_speech_encoder(args.speech_encoder)
     check_needs(model, speech, extractor)
     cache = Path(args.features) / speech.sha256[:12]
-    clips, offsets = read_clips(args.data, "val"), json.loads(args.offsets.read_text()) if args.offsets else {}
+    clips, offsets = read_clips(args.data, "val"), read_offsets(args.offsets)
     takes = load_takes(clips, speech, cache, offsets=offsets)
     ridge = fit_ridge(load_takes(read_clips(args.data, "train"), speech, cache, offsets=offsets))
-    sound = {c.path.stem: c.speech.roll(-round(offsets.get(c.path.stem, 0) * SPEECH_RATE), 0) for c in clips}
+    sound = {c.path.stem: pad(c.speech, (-round(offsets.get(c.path.stem, 0) * SPEECH_RATE), 0)) for c in clips}
     options, rows = MotionOptions(steps=args.steps, variation=args.variation, guidance=args.guidance), []
     for index, take in enumerate(takes):
         other = takes[(index + len(takes) // 2) % len(takes)]
-        padded = torch.nn.functional.pad(sound[take.name], (0, 640 * len(take)))[: 640 * len(take)]
+        padded = pad(sound[take.name], (0, 640 * len(take)))[: 640 * len(take)]
         figures = figures_of(model, extractor, take, other, padded, options)
         loudness = padded.view(-1, 640).square().mean(1).add(1e-6).log()
         rows.append((take.corpus, figures | baselines(take, loudness, ridge)))

@@ -106,12 +106,13 @@ def main() -> None:
     for name, extract in (("encoder", load_speech_encoder(args.encoder)), ("log-mel", log_mel)):
         fitted = [extract(clip.speech) for clip in tqdm(train, desc=name)]
         clean, noise = ([extract(s) for s in (c.speech for c in val)], [extract(noisy(c.speech, 10)) for c in val])
+        half = (len(val) + 1) // 2
         for kind, context in CONTEXTS.items():
             weights = fit(train, fitted, context)
             probe = [
                 (f"{name} {kind}", clean),
                 (f"{name} {kind} 10 dB", noise),
-                (f"{name} {kind} other", clean[-7:] + clean[:-7]),
+                (f"{name} {kind} other", clean[half:] + clean[:half]),
             ]
             for title, features in probe:
                 tracks[title] = [at_frames(f, clip, context) @ weights for f, clip in zip(features, val, strict=True)]

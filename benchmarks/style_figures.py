@@ -11,7 +11,6 @@ Medians per corpus. Last, how well the model can tell a clip's own sound from an
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from comfyui_mytalk.motion.model import MotionModel, check_needs, load_motion
 from comfyui_mytalk.motion.reference import BELIEVED, Seen, in_sync, memorise
 from comfyui_mytalk.motion.style import StyleMemory
 from comfyui_mytalk.speech.features import load_speech_encoder
-from comfyui_mytalk.training.clips import read_clips
+from comfyui_mytalk.training.clips import read_clips, read_offsets
 from comfyui_mytalk.training.motion_data import Take, load_takes
 from comfyui_mytalk.training.motion_validation import fit_features, measure, per_corpus
 
@@ -85,7 +84,7 @@ def main() -> None:
     model, extractor = load_motion(args.motion), load_identity("identity_small")
     speech = load_speech_encoder("speech_small")
     check_needs(model, speech, extractor)
-    offsets = json.loads(args.offsets.read_text()) if args.offsets else {}
+    offsets = read_offsets(args.offsets)
     takes = load_takes(read_clips(args.data, "val"), speech, Path(args.features) / speech.sha256[:12], offsets=offsets)
     takes = [take for take in takes if len(take) >= LEAST]
     another = {take.name: takes[(i + len(takes) // 2) % len(takes)] for i, take in enumerate(takes)}

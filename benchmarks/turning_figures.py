@@ -10,7 +10,6 @@ with the effect and without, for the clips of any split in which heads turn most
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from comfyui_mytalk.motion import edit, generate
 from comfyui_mytalk.motion.identity import identity_tokens, load_identity
 from comfyui_mytalk.motion.model import load_motion
 from comfyui_mytalk.speech.features import load_speech_encoder
-from comfyui_mytalk.training.clips import PreparedClip, read_clips
+from comfyui_mytalk.training.clips import PreparedClip, read_clips, read_offsets
 
 BOUNDS = (0, 5, 10, 15, 90)  # degrees, deviation of the yaw
 FEATURES_PER_SECOND = 50
@@ -53,14 +52,14 @@ def main() -> None:
     rest = clips[args.most :]
     clips = clips[: args.most] + rest[:: max(1, len(rest) // args.others)]
     model, extractor, encode = load_motion(), load_identity(), load_speech_encoder("speech_small")
-    offsets, effect, rows = json.loads(args.offsets.read_text()), generate.turn_effect, []
+    offsets, effect, rows = read_offsets(args.offsets), generate.turn_effect, []
     for clip in clips:
         track = FaceTrack(clip.points, clip.found, clip.times, (0, 0))
         late = round(offsets.get(clip.path.stem, 0) * FEATURES_PER_SECOND)
         interval = track.times.diff().median()
         wanted = round((track.times[-1] - track.times[0] + interval).item() * FEATURES_PER_SECOND)
-        features = encode(clip.speech).roll(-late, 0)
-        features = torch.cat([features, features[-1:].expand(max(0, wanted - len(features)), -1)])[:wanted]
+        features = encode(clip.speech)
+        features = features[(torch.arange(wanted) + late).clamp(0, len(features) - 1)]
         truth, row = to_canonical(track.points, track.pose)[track.usable], [turned(clip)]
         for used in (without, effect):
             generate.turn_effect = edit.turn_effect = used

@@ -24,6 +24,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.output import check_output, write_aside
 from comfyui_mytalk.training.clips import PreparedClip, read_clips
 from comfyui_mytalk.training.speech_data import IGNORED
 from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, SILENCE, phone_classes
@@ -123,13 +124,17 @@ def main() -> None:
     parser.add_argument("--split", default="train", help="of the clips (default %(default)s)")
     args = parser.parse_args()
     try:
-        recogniser, clips = Recogniser(), read_clips(args.clips, args.split)
+        output, recogniser = check_output(args.output), Recogniser()
+        clips = [clip for clip in read_clips(args.clips, args.split) if clip.corpus not in NOT_ENGLISH and clip.samples]
+        if not clips:
+            raise InputError(f"no {args.split} clip in {args.clips} has English speech")
     except InputError as error:
         parser.error(str(error))
     found = {}
-    for clip in tqdm([clip for clip in clips if clip.corpus not in NOT_ENGLISH and clip.samples]):
+    for clip in tqdm(clips):
         found[clip.path.stem] = labels(recogniser, clip)
-    args.output.write_text(json.dumps(found))
+    with write_aside(output) as aside:
+        aside.write_text(json.dumps(found), encoding="utf-8")
     known = torch.tensor([label for track in found.values() for label in track if label != IGNORED])
     print(f"{len(found)} clips, {len(known) / 3000:.1f} minutes of labels:")
     for name, share in zip(CLASS_NAMES, known.bincount(minlength=len(CLASS_NAMES)) / len(known), strict=True):

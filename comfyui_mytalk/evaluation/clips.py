@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -78,12 +79,17 @@ def read_index(folder: Path, index: Path, split: str | None) -> list[Clip]:
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
         rows = [row for row in rows if split in (None, row.get("split"))]
-        clips = [Clip(folder / r["file"], r["file"], r.get("corpus", "all"), r.get("identity", "")) for r in rows]
+        clips = [Clip(folder / r["file"], r["file"], text(r, "corpus", "all"), text(r, "identity", "")) for r in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot read the index {index}: expected a JSON list of rows with a `file` ({error!r})"
         ) from error
     return sorted(clips, key=lambda clip: clip.name)
+
+
+def text(row: dict[str, Any], field: str, unknown: str) -> str:
+    """A field of a row, which `prepare` takes as a number too; what is missing or null is `unknown`."""
+    return unknown if row.get(field) is None else str(row[field])
 
 
 def in_turn(clips: list[Clip]) -> list[Clip]:

@@ -7,6 +7,7 @@ no codec is measured.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints import find_weights, load_checkpoint
-from ..commands.arguments import shard
+from ..commands.arguments import shard, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..info import installed
@@ -30,6 +31,7 @@ from ..output import write_aside
 from .arcface import load_arcface
 from .clips import Clip, find_clips
 from .methods import METHODS, ORIGINAL, SAID, Studio
+from .outputs import has_protocols
 from .page import html_page
 from .perceptual import available_fid, available_lpips, fid
 from .pictures import require_torchmetrics
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--index", type=Path, help="JSON list of the clips, as `prepare` writes it (default CLIPS/index.json if any)")
     add("--split", help="only clips of this split of the index, for example val")
     add("--corpus", help="only clips of this corpus of the index")
-    add("--limit", type=int, help="at most so many clips, taken from each corpus in turn")
+    add("--limit", type=whole_number(1), help="at most so many clips, taken from each corpus in turn")
     add("--duration", type=float, help="only the first seconds of each clip")
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="(default: all three)")
     add("--methods", nargs="+", choices=METHODS, help="(default: all; with --outputs only the original beside them)")
@@ -83,8 +85,8 @@ def main(args: argparse.Namespace) -> str:
     """Score every clip and write the report; returns what was written."""
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"got the file {args.output} as output, expected a folder for the report")
-    if args.outputs is not None and not args.outputs.is_dir():
-        raise InputError(f"{args.outputs} is not a folder; give the folder that holds the other tool's videos")
+    if args.outputs is not None:
+        check_outputs(args.outputs, args.protocols)
     require_torchmetrics()
     clips = find_clips(args.clips, args.index, args.split, args.corpus, args.limit)
     run = prepare_run(args, clips)
@@ -105,14 +107,30 @@ def main(args: argparse.Namespace) -> str:
     return f"wrote {args.output / 'report.html'}"
 
 
+def check_outputs(folder: Path, protocols: list[str]) -> None:
+    """Raise InputError when a folder of another tool's videos cannot be one, or does not say what they speak."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that holds the other tool's videos")
+    if folder.name in ("", *METHODS):
+        raise InputError(
+            f"got --outputs {folder}, whose name {folder.name!r} is to stand in the tables: rename the folder, after "
+            f"the tool for one, and not {', '.join(METHODS)}"
+        )
+    if len(protocols) > 1 and not has_protocols(folder):
+        raise InputError(
+            f"{folder} holds no folder {' or '.join(protocols)}: sort the videos into these, or say which one they "
+            f"are of, such as --protocols {protocols[-1]}"
+        )
+
+
 def prepare_run(args: argparse.Namespace, clips: list[Clip]) -> Run:
     """Load what is needed; another tool's videos need none of our generators."""
     methods = args.methods or ([ORIGINAL] if args.outputs else list(METHODS))
     options = SyncOptions(**{name: value for name, value in vars(args).items() if name in OPTIONS})
     models = load_models(options) if set(methods) != {ORIGINAL} else None
     studio = Studio(models, options) if models else None
-    settings = describe_settings(args, methods, studio is not None)
     judges = load_judges(args, options, models)
+    settings = describe_settings(args, methods, models)
     return Run(clips, args.protocols, methods, judges, studio, args.outputs, args.duration, args.output, settings)
 
 
@@ -165,24 +183,40 @@ def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult])
         **{f"method {name}": SAID[name] for name in run.methods},
         "references": "where the source is the answer, each half of a clip is painted from the other half",
         **run.settings,
-        **{name: why for name, why in (("LPIPS", available_lpips()), ("FID", available_fid())) if why},
+        **{name: why for name, why in missing().items() if why},
     }
 
 
-def describe_settings(args: argparse.Namespace, methods: list[str], ours: bool) -> dict[str, Any]:
-    """All that a clip's figures depend on beside the clip."""
+def describe_settings(args: argparse.Namespace, methods: list[str], models: Models | None) -> dict[str, Any]:
+    """All that a clip's figures depend on beside the clip: results are kept by it. `models` make ours, if any."""
     chosen = {name.replace("_", " "): getattr(args, name) for name in OPTIONS if name not in WEIGHTS}
-    used = [kind for kind in WEIGHTS if kind != "occlusion" or args.keep_occlusions] if ours else ["identity"]
+    used = [kind for kind in WEIGHTS if kind != "occlusion" or args.keep_occlusions] if models else ["identity"]
+    encoder = {"speech encoder": f"{args.speech_encoder}, sha256 {models.speech.sha256[:12]}"} if models else {}
     return {
         "methods": ", ".join([*([args.outputs.name] if args.outputs else []), *methods]),
         "protocols": ", ".join(args.protocols),
         "seconds of each clip": args.duration or "all",
         **({"videos of": str(args.outputs)} if args.outputs else {}),
-        **(chosen if ours else {}),
+        **(chosen if models else {}),
+        **encoder,
         **{f"weights {kind}": weights(kind, getattr(args, kind)) for kind in used},
-        "judge of lip sync": f"SyncNet {args.syncnet}" if args.syncnet else weights("sync_judge", args.sync_judge),
-        **({"ArcFace": str(args.arcface)} if args.arcface else {}),
+        "weights face": weights("face", "face_landmarks"),
+        "judge of lip sync": f"SyncNet {hashed(args.syncnet)}"
+        if args.syncnet
+        else weights("sync_judge", args.sync_judge),
+        **({"ArcFace": hashed(args.arcface)} if args.arcface else {}),
+        "perceptual figures": ", ".join(name for name, why in missing().items() if not why) or "none",
     }
+
+
+def missing() -> dict[str, str | None]:
+    """Why a figure cannot be had, None where it can."""
+    return {"LPIPS": available_lpips(), "FID": available_fid()}
+
+
+def hashed(path: Path) -> str:
+    """Another program's file by path and hash."""
+    return f"{path}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def weights(kind: str, name: str) -> str:

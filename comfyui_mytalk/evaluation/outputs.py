@@ -14,17 +14,22 @@ from torch import Tensor
 from ..errors import InputError
 from ..video.reader import VideoReader
 from .clips import SUFFIXES, Clip
-from .talks import CHUNK, Case
+from .talks import CHUNK, PROTOCOLS, Case
+
+
+def has_protocols(folder: Path) -> bool:
+    """Whether the videos of a folder are sorted by protocol; else they are all of one."""
+    return any((folder / protocol).is_dir() for protocol in PROTOCOLS)
 
 
 def find_output(folder: Path, protocol: str, clip: Clip) -> Path | None:
-    """The video of a clip in `folder/PROTOCOL` or in `folder`: the clip's own path there, or its file name; any
-    suffix."""
-    for root in (folder / protocol, folder):
-        for name in (Path(clip.name).with_suffix(""), Path(clip.path.stem)):
-            found = [path for suffix in sorted(SUFFIXES) if (path := root / f"{name}{suffix}").is_file()]
-            if found:
-                return found[0]
+    """The video of a clip in `folder/PROTOCOL`, or in `folder` if its videos are of one protocol: the clip's own path
+    there, or its file name; any suffix."""
+    root = folder / protocol if has_protocols(folder) else folder
+    for name in (Path(clip.name).with_suffix(""), Path(clip.path.stem)):
+        found = [path for suffix in sorted(SUFFIXES) if (path := root / f"{name}{suffix}").is_file()]
+        if found:
+            return found[0]
     return None
 
 

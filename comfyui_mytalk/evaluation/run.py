@@ -166,7 +166,8 @@ class Run:
             if method == ORIGINAL and method in self.methods:
                 yield method, Rendered(case.frames, geometry(case.talk.track).mask(256))
             elif method in self.methods:
-                yield method, self.studio.make(case, method)
+                with Noting(result.failed, f"{clip.name}, {case.protocol}, {method}"):
+                    yield method, self.studio.make(case, method)
 
     def stability(self, case: Case, method: str, scored: Score) -> Figures:
         """Our unpaired result against the one over a shifted source: the new mouth must not follow the old."""

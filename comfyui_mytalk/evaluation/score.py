@@ -47,7 +47,7 @@ LOOKED = 10  # frames of a clip whose pictures are compared: neighbours are near
 class Sync(Protocol):
     """A judge of lip sync: our own or a SyncNet."""
 
-    def score(self, crops: Tensor, fps: float, speech: Tensor, usable: Tensor | None = None) -> SyncScore: ...
+    def score(self, crops: Tensor, times: Tensor, speech: Tensor, usable: Tensor | None = None) -> SyncScore: ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def score(case: Case, frames: Tensor, mask: Tensor, judges: Judges) -> Score:
     """
     source = case.talk.track
     same = frames is case.frames
-    track = source if same else judges.track(frames, case.talk.fps)
+    track = source if same else judges.track(frames, case.talk.fps).replace(times=source.times)
     made = case.crops if same else aligned_crops(frames, source)
     motion, series = score_motion(case, track)
     figures = {
@@ -152,7 +152,7 @@ def score_sync(judge: Sync | None, case: Case, crops: Tensor) -> Figures:
     """What an independent judge of lip sync says of aligned `crops (f, 3, s, s)`; nothing of too short a clip."""
     if judge is None:
         return {}
-    found = judge.score(crops, case.talk.fps, case.speech, case.talk.track.usable)
+    found = judge.score(crops, case.talk.track.times, case.speech, case.talk.track.usable)
     figures = {"sync_confidence": found.confidence, "sync_distance": found.distance, "sync_offset": found.offset_frames}
     return {} if isnan(found.confidence) else figures | {"in_sync": float(found.in_sync)}
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import build_network, find_weights, load_checkpoint
+from ..checkpoints import build_network, find_weights, load_checkpoint, params_from
 from ..errors import InputError
 from ..speech.features import normalise_loudness
 from ..speech.mel import FLOOR, MEL_HOP, MelPower
@@ -28,7 +28,6 @@ from .sync_score import (
     SAMPLES,
     WINDOW,
     SyncScore,
-    even_times,
     frames_at_25,
     score_embeddings,
     whole_windows,
@@ -172,28 +171,28 @@ class SyncJudge(nn.Module):
         heard = self.hear(self.log_mel(sound[None]))[0]
         return torch.cat(seen), heard
 
-    def score(self, crops: Tensor, fps: float, speech: Tensor, usable: Tensor | None = None) -> SyncScore:
+    def score(self, crops: Tensor, times: Tensor, speech: Tensor, usable: Tensor | None = None) -> SyncScore:
         """How well the mouth in `crops (f, 3, s, s)` (aligned; uint8 or float 0..1) fits `speech (n,)` at 16 kHz.
 
-        Both begin at the same moment. Frames that are not `usable (f,)` do not count. A clip under about 1.1 seconds
-        scores nan. Raises InputError when the shapes are not those.
+        The crops are shown at `times (f,)`, seconds; the speech begins with the first. Frames that are not `usable
+        (f,)` do not count. A clip under about 1.1 seconds scores nan. Raises InputError when the shapes are not those.
         """
-        check_clip(crops, fps, speech)
-        index = frames_at_25(even_times(len(crops), fps))
+        check_clip(crops, times, speech)
+        index = frames_at_25(times)
         mouths = torch.cat([mouth_pictures(part) for part in crops.split(BATCH)]) if len(crops) else crops[:, 0]
         seen, heard = self.embed(mouths[index], speech)
         windows = None if usable is None or not len(seen) else whole_windows(usable[index])[: len(seen)]
         return score_embeddings(seen, heard, windows)
 
 
-def check_clip(crops: Tensor, fps: float, speech: Tensor) -> None:
-    """Raise InputError when `crops` are no pictures `(f, 3, s, s)`, or `speech` is not one channel."""
+def check_clip(crops: Tensor, times: Tensor, speech: Tensor) -> None:
+    """Raise InputError when `crops` are no pictures `(f, 3, s, s)` at `times (f,)`, or `speech` is not one channel."""
     if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3]:
         raise InputError(f"got crops of shape {tuple(crops.shape)}, expected aligned crops (f, 3, 256, 256)")
     if speech.ndim != 1:
         raise InputError(f"got speech of shape {tuple(speech.shape)}, expected one channel (n,) at 16 kHz")
-    if not fps > 0:
-        raise InputError(f"got {fps} frames per second, expected more than 0")
+    if len(times) != len(crops):
+        raise InputError(f"got {len(crops)} crops and times of {len(times)}, expected as many of both")
 
 
 def judge_config(params: JudgeParams) -> dict[str, object]:
@@ -201,14 +200,10 @@ def judge_config(params: JudgeParams) -> dict[str, object]:
     return asdict(params)
 
 
-def params_from_config(config: dict[str, object]) -> JudgeParams:
-    return JudgeParams(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()})
-
-
 def load_sync_judge(name_or_path: str | Path = "sync_judge_small", device: str | torch.device = "cpu") -> SyncJudge:
     """The judge by the name of its weights or their path; raises InputError when there are none, or they do not fit."""
     path = find_weights(name_or_path, "sync_judge")
     checkpoint = load_checkpoint(path, "sync_judge")
-    judge = build_network(checkpoint, lambda config: SyncJudge(params_from_config(config)))
+    judge = build_network(checkpoint, lambda config: SyncJudge(params_from(JudgeParams, config)))
     judge.name, judge.sha256 = path.stem, checkpoint.sha256
     return judge.to(device).eval()

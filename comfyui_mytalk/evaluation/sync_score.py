@@ -63,11 +63,6 @@ def frames_at_25(times: Tensor) -> Tensor:
     return torch.where(ticks - times[before] <= times[after] - ticks, before, after)
 
 
-def even_times(frames: int, fps: float) -> Tensor:
-    """Times `(f,)` of frames at an even rate, seconds."""
-    return torch.arange(frames, dtype=torch.float64) / fps
-
-
 def whole_windows(usable: Tensor) -> Tensor:
     """`(t,)` bool -> `(w,)`: windows in which every frame is usable."""
     return usable.unfold(0, WINDOW, 1).all(1)

@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..landmarks.align import CROP_CENTRE, CROP_HALF
 from .foreign import read_state
 from .sync_judge import check_clip
-from .sync_score import SAMPLES, WINDOW, SyncScore, even_times, frames_at_25, score_embeddings, whole_windows
+from .sync_score import SAMPLES, WINDOW, SyncScore, frames_at_25, score_embeddings, whole_windows
 
 PICTURE = 224
 FACE_TOP, FACE_BOTTOM = 7.5, -9.5  # canonical cm: about what a face detector's box spans, forehead to chin
@@ -91,10 +91,10 @@ class SyncNet(nn.Module):
         return self.netfcaud(self.netcnnaud(windows[:, None]).flatten(1))
 
     @torch.inference_mode()
-    def score(self, crops: Tensor, fps: float, speech: Tensor, usable: Tensor | None = None) -> SyncScore:
-        """As `SyncJudge.score`: aligned crops `(f, 3, s, s)`, uint8 or float 0..1, and `speech (n,)` at 16 kHz."""
-        check_clip(crops, fps, speech)
-        index = frames_at_25(even_times(len(crops), fps))
+    def score(self, crops: Tensor, times: Tensor, speech: Tensor, usable: Tensor | None = None) -> SyncScore:
+        """As `SyncJudge.score`: aligned crops `(f, 3, s, s)` at `times (f,)`, and `speech (n,)` at 16 kHz."""
+        check_clip(crops, times, speech)
+        index = frames_at_25(times)
         # One window less than fits, as the original counts.
         count = min(len(index), len(speech) // SAMPLES) - WINDOW
         if count < 1:

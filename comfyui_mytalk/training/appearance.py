@@ -19,10 +19,11 @@ from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import whole_number
 from ..errors import InputError
-from .appearance_data import Sample, SampleStream, cut_sample
+from .appearance_data import Sample, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
 from .appearance_gan import Trainer, start_from
 from .appearance_pool import EchoPool
+from .appearance_stream import SampleStream
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
 from .held_out import spread
@@ -173,6 +174,8 @@ def batches(
 @trainer(lambda args: f"appearance_{args.preset}")
 def main(args: Namespace) -> str:
     """Train, resume or fine-tune; writes the averaged weights at every validation and at the end, and says where."""
+    if args.on_device and max(args.echo, args.pool) > 1:
+        raise InputError("got --echo or --pool with --on-device, which makes each batch anew: leave out one of them")
     seed_everything(args.seed)
     clips, validation = read_clips(args.data, "train"), spread(read_clips(args.data, "val"), args.validate_clips)
     params = design(PRESETS[args.preset], args.references)

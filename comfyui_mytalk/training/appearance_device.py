@@ -4,7 +4,7 @@ b batch   k references   m pictures in a bank   s crop side in pixels
 
 All crops of all clips are kept in the GPU's memory, as uint8, and so are the pictures of every clip's regression (for
 40 minutes of film about 23 GB in all). Processes on the CPU only say which of them go into a sample; what they say for
-a step depends on the seed and the step alone, as in `appearance_data.SampleStream`.
+a step depends on the seed and the step alone, as in `appearance_stream.SampleStream`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ..appearance.references import BANK
 from ..appearance.regression import PictureRegression
 from ..appearance.warp import align_references
 from ..errors import InputError
-from .appearance_data import ClipView, RawSample, Sample, SampleStream, augmented, choose, sample_of
+from .appearance_data import ClipView, RawSample, Sample, choose, sample_of
+from .appearance_stream import SampleStream, augmented
 from .clips import PreparedClip
 from .loop import start_worker, step_rng
 

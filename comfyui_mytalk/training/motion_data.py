@@ -132,7 +132,8 @@ def _take_of(clip: PreparedClip, version: Version, encode: Encode, cache: Path, 
     landmarks = resample(clip.canonical[clip.found][..., :2], times[clip.found], grid)
     key = content_key(clip.speech, version.name, frames, clip.path.name if version.noise else "")
     features = cached_features(cache / f"{key}.safetensors", encode, lambda: speech_of(clip, version, frames))
-    features = features[: 2 * frames].roll(-round(late * SPEECH_FPS / version.speed), 0)
+    heard = torch.arange(2 * frames) + round(late * SPEECH_FPS / version.speed)
+    features = features[heard.clamp(0, 2 * frames - 1)]
     rest = resting_frames(landmarks, torch.ones(frames, dtype=torch.bool))
     return Take(clip.path.stem, clip.identity, clip.corpus, landmarks, features, rest)
 

@@ -75,16 +75,21 @@ def prepare_folder(
     check_names(sources)
     if isinstance(videos, str | Path) and Path(videos).resolve() == out.resolve():
         raise InputError(f"got the folder of the videos {videos} as output, expected another one")
-    there = {clip.path.name: clip.metadata for clip in clips_of(out)}
-    sources = with_splits([as_known(s, there.get(s.file)) for s in sources], val_share, there.values())
+    there = {clip.path.name: clip for clip in clips_of(out)}
+    known = {file: clip.metadata for file, clip in there.items()}
+    sources = with_splits([as_known(s, known.get(s.file)) for s in sources], val_share, known.values())
     sources = sources[shard[0] :: shard[1]]
     out.mkdir(parents=True, exist_ok=True)
     for done, source in enumerate(sources):
         if progress is not None:
             progress(done, len(sources))
         if (out / source.file).exists():
-            changed = update_clip(source, out / source.file)
-            (report.updated if changed else report.skipped).append(source.clip)
+            clip = there.get(source.file) or read_clip(out / source.file)  # another shard's, made since
+            if update_clip(source, clip):
+                there.pop(source.file, None)
+                report.updated.append(source.clip)
+            else:
+                report.skipped.append(source.clip)
             continue
         try:
             prepare_video(source, out / source.file, landmarker)
@@ -94,20 +99,20 @@ def prepare_folder(
             report.failed[source.clip] = str(error)
     if progress is not None:
         progress(len(sources), len(sources))
-    clips = clips_of(out)
+    clips = clips_of(out, there)
     write_index(clips, out / INDEX, index)
     report.contents = contents(clips)
     return report
 
 
-def clips_of(folder: Path) -> list[PreparedClip]:
-    """The prepared clips of a folder that may be empty, or not there yet."""
-    return [read_clip(path) for path in clip_paths(folder)]
+def clips_of(folder: Path, read: dict[str, PreparedClip] | None = None) -> list[PreparedClip]:
+    """The prepared clips of a folder that may be empty, or not there yet; `read` ones, by file name, as they are."""
+    return [(read or {}).get(path.name) or read_clip(path) for path in clip_paths(folder)]
 
 
-def update_clip(source: Source, path: Path) -> bool:
+def update_clip(source: Source, clip: PreparedClip) -> bool:
     """Write into a prepared clip what is now known about it; returns whether anything is new."""
-    known = read_clip(path).metadata
+    known, path = clip.metadata, clip.path
     row = {key: str(value) for key, value in source.row.items() if value is not None and key not in OWN}
     if known | row == known:
         return False

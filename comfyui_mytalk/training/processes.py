@@ -2,13 +2,13 @@
 
     torchrun --nproc-per-node 8 -m -- comfyui_mytalk train appearance --data data/prepared --on-device
 
-Every process draws batches of its own share of the clips, and takes its step on the mean of all gradients: N processes
-with `--batch B` train as one does with N * B. The first one alone validates, logs and saves; all need to see the same
-folders.
+Every process draws batches of its own share of the clips (identity, occlusion and speech: of all), and takes its step
+on the mean of all gradients: N processes with `--batch B` train as one does with N * B. The first one alone
+validates, logs and saves; all need to see the same folders.
 
 torch's DistributedDataParallel wraps a network's `forward`. Our losses call parts of networks, some of them twice, so
 gradients are averaged after `backward` instead, which gives the same without running beside it. Batch normalisation
-(occlusion, sync judge) counts each process's batch by itself.
+(occlusion, sync judge, the renderer's discriminator) counts each process's batch by itself.
 """
 
 from __future__ import annotations

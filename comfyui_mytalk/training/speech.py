@@ -175,10 +175,10 @@ def train_speech(
     train, val = read_clips(clips, "train"), read_clips(clips, "val")
     space = mouth_space(train)
     check_offsets(offsets, train)
-    offsets = known_offsets(train) | (offsets or {})
+    offsets = known_offsets([*train, *val]) | (offsets or {})
     batches = SpeechBatches(mouth_clips(train, space, offsets, phones), read_shards(synthetic, "train"), options)
-    real = mouth_clips(val, space)
-    if not any(len(clip.clip.speech) for clip in real):
+    real = mouth_clips(val, space, offsets)
+    if not real:
         raise InputError(f"no val clip in {clips} has sound: there is nothing to choose the best weights by")
     shards = {name: read_shards(synthetic, name) for name in ("voices", "languages")}
     model = SpeechTrainee().to(device)

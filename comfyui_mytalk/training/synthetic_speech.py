@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
+from ..output import write_aside
 
 FORMAT = "mytalk-synthetic-speech"
 SILENCE = 0
@@ -90,7 +91,8 @@ def write_shard(path: Path, utterances: list[tuple[np.ndarray, np.ndarray, str]]
     starts = np.concatenate([[0], np.cumsum([len(item) for item in labels])])
     tensors = {"audio": np.concatenate(audio), "labels": np.concatenate(labels), "starts": starts}
     metadata = {"format": FORMAT, "classes": json.dumps(CLASS_NAMES), "voices": json.dumps(voices)}
-    save_file({name: torch.from_numpy(value) for name, value in tensors.items()}, path, metadata)
+    with write_aside(path) as part:
+        save_file({name: torch.from_numpy(value) for name, value in tensors.items()}, part, metadata)
 
 
 def read_shards(folder: str | Path, split: str) -> list[SyntheticSpeech]:

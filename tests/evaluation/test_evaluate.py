@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from shutil import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny import tones
 
 from comfyui_mytalk.cli import main
-from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS
+from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.evaluation import evaluate
+from comfyui_mytalk.evaluation.clips import find_clips
+from comfyui_mytalk.evaluation.methods import METHODS, ORIGINAL, OURS, Studio
+from comfyui_mytalk.evaluation.outputs import find_output
 from comfyui_mytalk.speech.audio import Audio
 from comfyui_mytalk.video.writer import VideoWriter
 
@@ -120,6 +126,21 @@ def test_a_partner_that_cannot_be_read_is_named_and_the_rest_is_scored(
     assert set(figures["failed"]) == {"wall.mp4", "wall.mp4, whose words actor.mp4 was to speak"}
 
 
+def test_a_method_that_fails_takes_no_other_along(
+    clips: Path, weights: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise InputError("no bare lips")
+
+    monkeypatch.setattr(Studio, "make", fail)
+    command = ["evaluate", str(clips), "-o", str(tmp_path), "--protocols", "paired", "unpaired", "--limit=2"]
+    assert main([*command, "--methods", OURS, ORIGINAL, "--duration=0.6", *weights]) == 0
+    figures = json.loads((tmp_path / "report.json").read_text())
+    for protocol in ("paired", "unpaired"):
+        assert set(figures[protocol]) == {ORIGINAL} and len(figures[protocol][ORIGINAL]["jerk"]["per_clip"]) == 2
+        assert figures["failed"][f"actor.mp4, {protocol}, {OURS}"] == "no bare lips"
+
+
 def test_a_folder_of_silent_clips_is_bad_input(
     weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +149,49 @@ def test_a_folder_of_silent_clips_is_bad_input(
     assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "report"), *weights]) == 2
     assert not (tmp_path / "report").exists()
     assert "has no sound" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_videos_of_one_protocol_are_not_scored_in_another(
+    clips: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Videos that repeat a clip's own words stood for another person's words too."""
+    outputs = tmp_path / "wav2lip"
+    outputs.mkdir()
+    copy(clips / "actor.mp4", outputs / "actor.mp4")
+    command = ["evaluate", str(clips), "-o", str(tmp_path / "r"), f"--outputs={outputs}", "--protocols"]
+    assert main([*command, "paired", "unpaired", *weights]) == 2
+    assert "holds no folder paired or unpaired" in capsys.readouterr().err
+    actor = next(clip for clip in find_clips(clips) if clip.name == "actor.mp4")
+    assert find_output(outputs, "paired", actor) == outputs / "actor.mp4"
+    (outputs / "unpaired").mkdir()
+    assert find_output(outputs, "paired", actor) is None
+
+
+def test_another_tool_cannot_have_the_name_of_a_method(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures of the one would be written over those of the other."""
+    (tmp_path / OURS).mkdir()
+    assert main(["evaluate", str(clips), "-o", str(tmp_path / "r"), f"--outputs={tmp_path / OURS}"]) == 2
+    assert "rename the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["arcface", "syncnet", "lpips", "fid", "speech_encoder"])
+def test_what_is_kept_is_kept_of_these_networks(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the same name may be another one, and a backbone that is installed later brings a figure."""
+    parser, file = ArgumentParser(), tmp_path / "network"
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(["clips", *([f"--{what}={file}"] if what in ("arcface", "syncnet") else [])])
+    speech, said = SimpleNamespace(sha256="0" * 64), []
+    for state in "ab":
+        file.write_text(state)
+        if what in ("lpips", "fid"):
+            monkeypatch.setattr(
+                evaluate, f"available_{what}", lambda state=state: None if state == "b" else "no backbone"
+            )
+        speech.sha256 = (state if what == "speech_encoder" else "0") * 64
+        said.append(evaluate.describe_settings(args, [OURS], SimpleNamespace(speech=speech)))
+    assert said[0] != said[1]
 
 
 def test_a_missing_folder_of_outputs_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

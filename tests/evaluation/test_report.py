@@ -47,6 +47,16 @@ def test_a_folder_without_an_index_is_listed(tmp_path: Path) -> None:
     assert [clip.name for clip in find_clips(tmp_path)] == ["a.MOV", "b.mp4"]
 
 
+def test_fields_of_an_index_may_be_numbers_or_null(tmp_path: Path) -> None:
+    """As `prepare` takes them; people of both kinds could not be sorted once all clips were scored."""
+    rows = [{"file": "a.mp4", "identity": 0, "corpus": None}, {"file": "b.mp4", "identity": None, "corpus": "grid"}]
+    for row in rows:
+        (tmp_path / row["file"]).touch()
+    (tmp_path / "index.json").write_text(json.dumps(rows))
+    found = {clip.name: (clip.identity, clip.corpus) for clip in find_clips(tmp_path)}
+    assert found == {"a.mp4": ("0", "all"), "b.mp4": ("", "grid")}
+
+
 @pytest.mark.parametrize("choice", [{"split": "val"}, {"corpus": "grid"}])
 def test_a_split_or_corpus_that_nobody_tells_is_refused(tmp_path: Path, choice: dict[str, str]) -> None:
     """People who were trained on were scored as those held out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.clips import Clip
 from comfyui_mytalk.evaluation.methods import folds
 from comfyui_mytalk.evaluation.outputs import find_output, read_output
-from comfyui_mytalk.evaluation.score import compare_crops, identical_outside, score_motion, score_pictures
+from comfyui_mytalk.evaluation.score import (
+    Judges,
+    compare_crops,
+    identical_outside,
+    score,
+    score_motion,
+    score_pictures,
+)
+from comfyui_mytalk.evaluation.sync_score import TOO_SHORT
 from comfyui_mytalk.evaluation.talks import (
     PAIRED,
     RECONSTRUCTION,
@@ -76,6 +85,24 @@ def test_a_mouth_five_frames_late_has_lag_five(case: Case) -> None:
     motion, _ = score_motion(case, late(case.talk, 5).track)
     assert motion["lag_frames"] == 5
     assert motion["best_lag_correlation"] > motion["opening_correlation"]
+
+
+def test_frames_of_a_varying_rate_are_compared_at_their_times(
+    case: Case, mask: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was painted is given without times, and a perfect copy counted as early here and late there."""
+    times = torch.linspace(0, 1, len(case.talk), dtype=torch.float64).square()
+    source = case.talk.track.replace(times=times)
+    film = replace(case, talk=replace(case.talk, track=source), speaker=replace(case.speaker, track=source))
+    detected = source.replace(times=torch.linspace(0, 1, len(times), dtype=torch.float64))
+    monkeypatch.setattr("comfyui_mytalk.evaluation.score.same_person", lambda *_: 1.0)
+    seen = []
+    judge = SimpleNamespace(score=lambda _, times, *__: seen.append(times) or TOO_SHORT)
+    judges = Judges(SimpleNamespace(), SimpleNamespace(), judge)
+    monkeypatch.setattr(Judges, "track", lambda *_: detected)
+    figures = score(film, film.frames.clone(), mask, judges).figures
+    assert figures["opening_correlation"] == pytest.approx(1) and figures["lip_distance_cm"] == 0
+    assert torch.equal(seen[0], times)
 
 
 def test_unpaired_is_measured_against_the_speaker_and_leak_against_the_source(case: Case) -> None:

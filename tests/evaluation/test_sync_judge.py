@@ -26,6 +26,10 @@ def talking_crops(frames=FRAMES, fps=25.0, seed=0):
     return torch.where(inside, 40, 170).byte()[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
+def score_of(judge, crops, fps, *heard):
+    return judge.score(crops, torch.arange(len(crops)) / fps, *heard)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A tiny judge, trained for a few seconds on drawn mouths by the real trainer."""
@@ -50,28 +54,36 @@ def test_training_writes_validation_and_weights(trained, judge):
     assert judge.name == "sync_judge_tiny" and len(judge.sha256) == 64
 
 
+def test_frames_are_heard_when_they_are_shown(judge):
+    """Of a varying rate: the first second at 50, the others at 25."""
+    crops, speech = talking_crops(seed=7), voice(FRAMES / 25, seed=7)
+    twice = torch.cat([crops[:25].repeat_interleave(2, 0), crops[25:]])
+    times = torch.cat([torch.arange(50) / 50, 1 + torch.arange(50) / 25])
+    assert judge.score(twice, times, speech) == score_of(judge, crops, 25.0, speech)
+
+
 @pytest.mark.parametrize("late", [-5, 0, 5])
 def test_sound_shifted_by_five_frames_has_offset_five(judge, late):
     crops, speech = talking_crops(FRAMES + 20, seed=7), voice((FRAMES + 20) / 25, seed=7)
-    score = judge.score(crops[10 - late : 10 - late + FRAMES], 25.0, speech[10 * 640 : (10 + FRAMES) * 640])
+    score = score_of(judge, crops[10 - late : 10 - late + FRAMES], 25.0, speech[10 * 640 : (10 + FRAMES) * 640])
     assert abs(score.offset_frames - late) <= 1 and score.in_sync == (late == 0)
     assert 0 < score.confidence < 2 and 0 < score.distance < 2
 
 
 def test_any_frame_rate_loudness_and_number_type_give_the_same_answer(judge):
     crops, speech = talking_crops(seed=7), voice(FRAMES / 25, seed=7)
-    score = judge.score(crops, 25.0, speech)
-    assert judge.score(crops.repeat_interleave(2, 0), 50.0, speech) == score
-    assert judge.score(crops.float() / 255, 25.0, speech).distance == pytest.approx(score.distance, abs=1e-4)
-    assert judge.score(crops, 25.0, 0.1 * speech).distance == pytest.approx(score.distance, abs=1e-4)
+    score = score_of(judge, crops, 25.0, speech)
+    assert score_of(judge, crops.repeat_interleave(2, 0), 50.0, speech) == score
+    assert score_of(judge, crops.float() / 255, 25.0, speech).distance == pytest.approx(score.distance, abs=1e-4)
+    assert score_of(judge, crops, 25.0, 0.1 * speech).distance == pytest.approx(score.distance, abs=1e-4)
 
 
 def test_a_judge_on_a_device_says_the_same(trained, judge):
     crops, speech, seen = talking_crops(seed=7), voice(FRAMES / 25, seed=7), torch.arange(FRAMES) > 9
     with PretendedDevice() as device:
         there = load_sync_judge(trained / "sync_judge_tiny.safetensors", DEVICE)
-        score = there.score(crops, 25.0, speech, seen)
-    here = judge.score(crops, 25.0, speech, seen)
+        score = score_of(there, crops, 25.0, speech, seen)
+    here = score_of(judge, crops, 25.0, speech, seen)
     assert score.offset_frames == here.offset_frames and score.distance == pytest.approx(here.distance, abs=1e-4)
     assert device.runs > 0
 
@@ -86,7 +98,7 @@ def test_validation_of_a_judge_on_a_device(trained):
 def test_a_mouth_that_stands_still_earns_less_confidence(judge):
     crops, speech = talking_crops(seed=7), voice(FRAMES / 25, seed=7)
     still = crops[20:21].expand_as(crops)
-    assert judge.score(still, 25.0, speech).confidence < 0.5 * judge.score(crops, 25.0, speech).confidence
+    assert score_of(judge, still, 25.0, speech).confidence < 0.5 * score_of(judge, crops, 25.0, speech).confidence
 
 
 def test_the_upper_face_is_not_looked_at():
@@ -99,18 +111,18 @@ def test_the_upper_face_is_not_looked_at():
 def test_clips_too_short_score_nan():
     judge = SyncJudge(PRESETS["tiny"])
     for frames in (0, 1, 4, 5, 26):
-        assert math.isnan(judge.score(talking_crops(frames), 25.0, torch.randn(16000)).confidence)
-    assert math.isnan(judge.score(talking_crops(FRAMES), 25.0, torch.zeros(0)).distance)
+        assert math.isnan(score_of(judge, talking_crops(frames), 25.0, torch.randn(16000)).confidence)
+    assert math.isnan(score_of(judge, talking_crops(FRAMES), 25.0, torch.zeros(0)).distance)
     unseen = torch.zeros(FRAMES, dtype=torch.bool)
-    assert math.isnan(judge.score(talking_crops(), 25.0, torch.randn(FRAMES * 640), unseen).distance)
+    assert math.isnan(score_of(judge, talking_crops(), 25.0, torch.randn(FRAMES * 640), unseen).distance)
 
 
 def test_wrong_input_is_named():
     judge = SyncJudge(PRESETS["tiny"])
     with pytest.raises(InputError, match="aligned crops"):
-        judge.score(torch.zeros(8, 64, 64, 3), 25.0, torch.zeros(8000))
+        score_of(judge, torch.zeros(8, 64, 64, 3), 25.0, torch.zeros(8000))
     with pytest.raises(InputError, match="one channel"):
-        judge.score(talking_crops(8), 25.0, torch.zeros(1, 8000))
+        score_of(judge, talking_crops(8), 25.0, torch.zeros(1, 8000))
     with pytest.raises(InputError, match="train sync-judge"):
         load_sync_judge("sync_judge_nowhere")
 
@@ -165,5 +177,5 @@ def test_kept_mouths_belong_to_the_pictures_and_not_to_the_name(tmp_path, monkey
 def test_the_shipped_judge_loads_and_scores():
     """Drawn mouths and a buzz are not what it was trained for: only that it answers."""
     judge = load_sync_judge()
-    score = judge.score(talking_crops(), 25.0, voice(FRAMES / 25, seed=0))
+    score = score_of(judge, talking_crops(), 25.0, voice(FRAMES / 25, seed=0))
     assert judge.name == "sync_judge_small" and 0 < score.confidence < 2 and 0 < score.distance < 2

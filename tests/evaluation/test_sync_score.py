@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from comfyui_mytalk.evaluation.sync_score import even_times, frames_at_25, score_embeddings
+from comfyui_mytalk.evaluation.sync_score import frames_at_25, score_embeddings
 from tests.support.pretended_device import DEVICE, PretendedDevice
 
 WINDOWS = 60
@@ -63,9 +63,9 @@ def test_a_short_clip_scores_nan_and_is_not_in_sync(count):
 
 
 def test_frames_at_25_are_the_nearest_ones():
-    assert frames_at_25(even_times(5, 25)).tolist() == [0, 1, 2, 3, 4]
-    assert frames_at_25(even_times(6, 50)).tolist() == [0, 2, 4]
-    assert frames_at_25(even_times(3, 12.5)).tolist() == [0, 0, 1, 1, 2]
+    assert frames_at_25(torch.arange(5.0).double() / 25).tolist() == [0, 1, 2, 3, 4]
+    assert frames_at_25(torch.arange(6.0).double() / 50).tolist() == [0, 2, 4]
+    assert frames_at_25(torch.arange(3.0).double() / 12.5).tolist() == [0, 0, 1, 1, 2]
     assert frames_at_25(torch.tensor([3.0, 3.1, 3.12], dtype=torch.float64)).tolist() == [0, 0, 1, 2]
     assert frames_at_25(torch.zeros(0)).tolist() == [] and frames_at_25(torch.zeros(1)).tolist() == [0]
 

@@ -26,17 +26,15 @@ from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
-from comfyui_mytalk.training import appearance, appearance_data, appearance_gan
+from comfyui_mytalk.training import appearance, appearance_gan, appearance_stream
 from comfyui_mytalk.training.appearance_data import (
     ClipView,
-    SampleStream,
     allowed_references,
     choose,
     cut_sample,
     draw_raw,
     draw_references,
     make_sample,
-    view_bytes,
 )
 from comfyui_mytalk.training.appearance_gan import Trainer, start_from
 from comfyui_mytalk.training.appearance_losses import (
@@ -46,6 +44,7 @@ from comfyui_mytalk.training.appearance_losses import (
     structure_loss,
     texture_loss,
 )
+from comfyui_mytalk.training.appearance_stream import SampleStream, view_bytes
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clip, read_clips
 from comfyui_mytalk.training.loop import step_rng
@@ -154,8 +153,8 @@ def test_workers_take_turns_and_make_what_one_would(data):
 @pytest.fixture
 def many(tmp_path, monkeypatch) -> SampleStream:
     """A stream of more clips than it may hold views of."""
-    monkeypatch.setattr(appearance_data, "FEWEST_HELD", 3)
-    monkeypatch.setattr(appearance_data, "VISIT", 4)
+    monkeypatch.setattr(appearance_stream, "FEWEST_HELD", 3)
+    monkeypatch.setattr(appearance_stream, "VISIT", 4)
     monkeypatch.setattr(SampleStream, "held_bytes", 1.0)
     clips = read_clips(write_clips(tmp_path / "many", identities=4, takes=2, frames=20), "train")
     return SampleStream(clips, TINY, 2, seed=3)
@@ -177,7 +176,7 @@ def test_places_change_hands_one_after_the_other(many):
     turns = [[many.view(place, step) and many.views[place][0] for place in range(3)] for step in range(40)]
     changes = np.abs(np.diff(turns, axis=0))
     assert changes.sum(1).max() == 1
-    assert changes.sum() == pytest.approx(40 * many.batch / appearance_data.VISIT, abs=3)
+    assert changes.sum() == pytest.approx(40 * many.batch / appearance_stream.VISIT, abs=3)
 
 
 def test_places_are_taken_by_weight(many):
@@ -212,8 +211,14 @@ def test_clips_of_which_none_can_be_trained_on_are_named(tmp_path):
     short = read_clip(write_clip(tmp_path, "train", 0, 0, frames=12))
     faceless = read_clip(write_clip(tmp_path, "train", 1, 0, frames=40))
     faceless.found[:] = False
-    with pytest.raises(InputError, match="no clip to train on: each of the 2"):
-        SampleStream([short, faceless], TINY, 2, seed=0)
+    brief = read_clip(write_clip(tmp_path, "train", 2, 0, frames=40))
+    brief.found[12:] = False
+    with pytest.raises(InputError, match="no clip to train on: each of the 3"):
+        SampleStream([short, faceless, brief], TINY, 2, seed=0)
+    brief.found[12] = True
+    view, params = ClipView(SampleStream([brief], TINY, 2, seed=0).clips[0]), appearance.design(TINY, "regression")
+    assert all(len(allowed_references(view, frame)) for frame in view.frames)
+    assert choose(view, 6, params, np.random.default_rng(0))[1].tolist() in ([0], [12], [0, 12])
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(25.0, 6), (24.0, 6), (60.0, 14), (15.0, 4), (1.0, 1)])
@@ -253,6 +258,16 @@ def test_a_regression_is_told_nothing_near_the_target(data):
             draw_raw(view, frame, params, np.random.default_rng(seed))
             assert np.abs(told["allowed"] - frame).min() >= view.gap
             assert len(told["near"]) == params.references - 1 and set(told["near"]) <= set(told["allowed"])
+
+
+def test_a_regression_is_never_left_with_no_picture_but_the_answer(data):
+    """Early and late in a long clip, no picture of the bank lies on that side."""
+    view, params = ClipView(read_clips(data, "train")[0]), appearance.design(TINY, "regression")
+    view.know(view.frames[14:])
+    for seed in range(40):
+        allowed = choose(view, 17, params, np.random.default_rng(seed))[1]
+        assert np.isin(view.bank, allowed).any()
+        assert view.shares(17, allowed)[0, np.abs(view.bank - 17) < view.gap].abs().max() < 1e-3
 
 
 def test_what_is_drawn_does_not_depend_on_earlier_draws(data):
@@ -497,3 +512,9 @@ def test_every_design_is_validated_on_references_of_the_first_half(data, monkeyp
     samples = list(validation_samples(clips[:1], params, 2, fixed))
     assert len(samples) == 2
     assert all(len(raw.images) == len(raw.reference_points) == params.references for _, raw in samples)
+
+
+@pytest.mark.parametrize("option", ["--echo", "--pool"])
+def test_options_that_would_do_nothing_are_refused(option, data, tmp_path):
+    with pytest.raises(InputError, match="leave out one of them"):
+        train(data, tmp_path, "--steps", "1", "--on-device", option, "2")

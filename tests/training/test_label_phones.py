@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfyui_mytalk.training.clips import read_clip
+from comfyui_mytalk.training.clips import read_clip, read_clips
 from scripts import label_phones
 from tests.synthetic_clips import write_clips
 
@@ -55,3 +55,18 @@ def test_a_clip_without_sound_is_not_listened_to(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("sys.argv", ["label_phones", str(clips), "-o", str(tmp_path / "phones.json")])
     label_phones.main()
     assert list(json.loads((tmp_path / "phones.json").read_text())) == ["train__1_0"]
+
+
+@pytest.mark.parametrize("wrong", ["no folder", "no speech"])
+def test_what_cannot_work_is_refused_before_anybody_listens(wrong, tmp_path: Path, monkeypatch, capsys) -> None:
+    clips, output = write_clips(tmp_path / "clips", 2, 1), tmp_path / "phones.json"
+    if wrong == "no speech":
+        monkeypatch.setattr(label_phones, "NOT_ENGLISH", {clip.corpus for clip in read_clips(clips)})
+    else:
+        output = tmp_path / "none" / "phones.json"
+    monkeypatch.setattr(label_phones, "Recogniser", lambda: SimpleNamespace(label=lambda *_: pytest.fail("listened")))
+    monkeypatch.setattr("sys.argv", ["label_phones", str(clips), "-o", str(output)])
+    with pytest.raises(SystemExit):
+        label_phones.main()
+    said = {"no folder": "there is no folder", "no speech": "no train clip"}[wrong]
+    assert said in capsys.readouterr().err and not output.exists()

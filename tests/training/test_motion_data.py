@@ -88,3 +88,16 @@ def test_features_are_computed_once(tmp_path: Path) -> None:
     first = load_takes(read_clips(tmp_path), level, tmp_path / "cache", VERSIONS)
     again = load_takes(read_clips(tmp_path), lambda _: pytest.fail("encoded again"), tmp_path / "cache", VERSIONS)
     assert all(torch.equal(a.features, b.features) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("late", [0.2, -0.2])
+def test_speech_that_is_moved_does_not_come_in_again_at_the_other_end(tmp_path: Path, late: float) -> None:
+    clips = read_clips(write_clip(tmp_path, "train", 0, 0).parent)
+    (kept,), (moved,) = (
+        load_takes(clips, level, tmp_path / "cache", offsets={clips[0].path.stem: by}) for by in (0.0, late)
+    )
+    assert len(moved.features) == len(kept.features)
+    one, other = (kept, moved) if late > 0 else (moved, kept)
+    assert torch.equal(one.features[10:], other.features[:-10])
+    end = slice(-10, None) if late > 0 else slice(0, 10)
+    assert torch.equal(moved.features[end], kept.features[-1 if late > 0 else 0].expand(10, -1))

@@ -178,6 +178,17 @@ def test_what_a_new_index_says_is_written_into_clips_that_are_there(folder: Path
     assert rows_of(out, "split", "identity")["p1/clip.mp4"] == ("val", "5")
 
 
+def test_what_is_there_is_read_once(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of hours that takes minutes."""
+    folder = touch(tmp_path / "videos", "anna/1.mp4", "bert/1.mp4")
+    first = prepare_folder(folder, tmp_path / "out", landmarker=None)
+    read, real = [], prepare.read_clip
+    monkeypatch.setattr(prepare, "read_clip", lambda path: read.append(path) or real(path))
+    again = prepare_folder(folder, tmp_path / "out", landmarker=None)
+    assert again.skipped == first.prepared and again.contents == first.contents
+    assert sorted(read) == sorted((tmp_path / "out").glob("*.safetensors"))
+
+
 def test_people_keep_their_split_when_others_come(tmp_path: Path, quick: None) -> None:
     """Who was validated on is not trained on later."""
     videos, out = touch(tmp_path / "videos", "a/1.mp4"), tmp_path / "out"

@@ -141,6 +141,16 @@ def test_a_short_training_writes_a_checkpoint_that_loads(material, tmp_path):
     assert "opening_made" in (tmp_path / "run/log.csv").read_text()
 
 
+def test_clips_that_the_weights_are_chosen_by_are_moved_too(material, tmp_path, monkeypatch):
+    """A mouth that is right counted as late where the film is known to be."""
+    first = []
+    monkeypatch.setattr(speech, "validate", lambda *args: first.append(args[2][0].times[0]) or {})
+    monkeypatch.setattr(speech, "score_of", lambda _: 0.0)
+    for name, offsets in (("still", None), ("moved", {"train__made": 0.1, "val__made": 0.2})):
+        train_speech(*material, Run(tmp_path / name), 1, options=SHORT, offsets=offsets)
+    assert first == pytest.approx([0.0, 0.2])
+
+
 def test_a_resumed_run_keeps_better_weights_than_it_finds(material, tmp_path, monkeypatch):
     output, steps = tmp_path / "mine.safetensors", iter(range(1, 9))
 

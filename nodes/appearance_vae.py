@@ -17,7 +17,7 @@ from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.reading import DrawingReader
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import paint_crops, reference_schedule
-from .checks import named
+from .checks import checked_inputs, named
 from .host import ModelPatcher, device, field, io, picture_dtype, schema, to_host
 from .inputs import CATEGORY, model_input, motion_input, track_input
 from .listening import listening
@@ -69,6 +69,7 @@ class AppearanceVAE(io.ComfyNode):
         return missing_models(model=("appearance", model))
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         images: Tensor,

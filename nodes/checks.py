@@ -13,7 +13,7 @@ from ..comfyui_mytalk.errors import InputError
 from .host import io
 
 NAMED = re.compile(r"[a-z_]+: ")  # how a text begins that names its input already
-WIDER = {"fps"}  # widgets that are narrower than what their node takes: it checks that itself
+ELSEWHERE = {"fps", "audio"}  # checked where they are read: rates beyond the widget's, films without sound
 
 
 @contextmanager
@@ -39,19 +39,23 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def within_limits(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-    """An `execute` that first holds its numbers to the schema's limits, and whole ones to whole numbers.
+def checked_inputs(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """An `execute` that first looks whether anything came through its links, and at its numbers.
 
-    The host does that with what is typed; a link brings any number. Raises InputError that names the input.
+    These are held to the schema's limits, and whole ones to whole numbers: the host does that with what is typed, but a
+    link brings any number, and None from a switch that nothing is connected to. Raises InputError that names the input.
     """
 
     @wraps(execute)
     def checked(cls: type[io.ComfyNode], **inputs: Any) -> io.NodeOutput:
-        for number in cls.define_schema().inputs:
-            if getattr(number, "min", None) is not None and number.id not in WIDER:
-                value = inputs.pop(number.id, None)
-                if value is not None or not number.optional:
-                    inputs[number.id] = check_number(number, value)
+        for field in (fields := cls.define_schema().inputs):
+            if getattr(field, "min", None) is not None and field.id not in ELSEWHERE:
+                value = inputs.pop(field.id, None)
+                if value is not None or not field.optional:
+                    inputs[field.id] = check_number(field, value)
+        for field in fields:
+            if inputs.get(field.id) is None and not field.optional and field.id not in ELSEWHERE:
+                raise InputError(f"{field.id}: got nothing from the node that is linked to it; connect another")
         return execute(cls, **inputs)
 
     return checked

@@ -8,7 +8,7 @@ from typing import Any
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.edit import MotionEdit, edit_motion
 from ..comfyui_mytalk.speech.audio import speech_16k
-from .checks import within_limits
+from .checks import checked_inputs
 from .host import field, io, schema
 from .inputs import CATEGORY, motion_input
 from .media import read_audio
@@ -67,7 +67,7 @@ class EditMotion(io.ComfyNode):
         )
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls,
         motion: FaceTrack,

@@ -8,7 +8,7 @@ from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import Choice, FaceTrack, load_face_landmarker, track_faces
 from ..comfyui_mytalk.landmarks.tracker import BATCH, FaceLandmarker
-from .checks import counted, within_limits
+from .checks import checked_inputs, counted
 from .host import device, field, io, schema
 from .inputs import CATEGORY, face_choice, face_inputs, fps_input
 from .media import check_fps, read_images
@@ -46,7 +46,7 @@ class ExtractDenseLandmarks(io.ComfyNode):
         return missing_models(("face", WEIGHTS))
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls, images: Tensor, fps: float, face: str, face_index: int, point_x: float, point_y: float
     ) -> io.NodeOutput:

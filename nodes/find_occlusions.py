@@ -10,7 +10,7 @@ from ..comfyui_mytalk.appearance.occlusion import Occlusion, load_occlusion
 from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.keep import find_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .checks import counted, named
+from .checks import checked_inputs, counted, named
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, model_input, track_input
 from .models import missing_models, network
@@ -49,6 +49,7 @@ class FindOcclusions(io.ComfyNode):
         return missing_models(model=("occlusion", model))
 
     @classmethod
+    @checked_inputs
     def execute(cls, images: Tensor, track: FaceTrack, model: str) -> io.NodeOutput:
         track = track_in(images, track)
         occlusion = see_occlusions(images, track, model, Progress())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..comfyui_mytalk.speech.audio import fit_audio
 from ..comfyui_mytalk.video.timing import MODES, fit_frames
-from .checks import counted, named, one_of
+from .checks import checked_inputs, counted, named, one_of
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, clip_input, fps_input
 from .media import Video, read_audio, read_clip, write_audio
@@ -55,6 +55,7 @@ class FitVideoToSpeech(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(cls, images: Tensor | Video, audio: Mapping[str, Any], fps: float, mode: str) -> io.NodeOutput:
         mode, given = one_of("mode", mode, MODES), read_audio(audio)
         clip = read_clip(images, fps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import identity_tokens, load_identity
-from .checks import named
+from .checks import checked_inputs, named
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input
 from .models import missing_models, network
@@ -38,6 +38,7 @@ class IdentityEmbed(io.ComfyNode):
         return missing_models(model=("identity", model))
 
     @classmethod
+    @checked_inputs
     def execute(cls, track: FaceTrack, model: str) -> io.NodeOutput:
         with named("track"):
             return io.NodeOutput(embed_identity(track, model))

@@ -11,7 +11,7 @@ from ..comfyui_mytalk.motion.model import check_needs, load_motion
 from ..comfyui_mytalk.motion.params import FPS
 from ..comfyui_mytalk.motion.reference import UNHEARD, StyleReference, remember, unheard_reference
 from ..comfyui_mytalk.video.timing import last_shown
-from .checks import named, one_of, within_limits
+from .checks import checked_inputs, named, one_of
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input, sampling_inputs, seed_input, style_strength_input
 from .models import missing_models, network
@@ -83,7 +83,7 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         return missing_models(model=("motion", model))
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls,
         speech_features: SpokenFeatures,

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..comfyui_mytalk.frames import pictures
 from ..comfyui_mytalk.landmarks.drawing import draw_over
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .checks import within_limits
+from .checks import checked_inputs
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY
 from .progress import Progress, halving
@@ -55,7 +55,7 @@ class LandmarkOverlay(io.ComfyNode):
         )
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(cls, images: Tensor, track: FaceTrack, opacity: float, line_width: float) -> io.NodeOutput:
         track = track_in(images, track)
         return io.NodeOutput(to_host(overlay(images, track, opacity, line_width, Progress())))

@@ -24,7 +24,7 @@ from ..comfyui_mytalk.pipeline import ClipRenderer
 from ..comfyui_mytalk.speech.audio import Audio, fit_audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
 from .appearance_vae import held_model, load_model, tuned_input
-from .checks import named, within_limits
+from .checks import checked_inputs, named
 from .extract_dense_landmarks import WEIGHTS, describe, extract
 from .find_occlusions import WEIGHTS as OCCLUSION
 from .find_occlusions import describe_occlusion, see_occlusions
@@ -131,7 +131,7 @@ class LipSync(io.ComfyNode):
         return missing_models(("face", WEIGHTS), motion_model=("motion", motion_model))
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls,
         images: Tensor | Video,

@@ -9,7 +9,7 @@ from typing import Any
 from ..comfyui_mytalk.errors import InputError
 from ..comfyui_mytalk.speech.audio import Audio
 from ..comfyui_mytalk.speech.audio import read_audio as read_audio_file
-from .checks import within_limits
+from .checks import checked_inputs
 from .files import input_files, input_path
 from .host import field, io, schema
 from .inputs import CATEGORY, fps_input
@@ -101,7 +101,7 @@ class LoadSpeech(io.ComfyNode):
         return f"{stat.st_mtime_ns} {stat.st_size}"
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls,
         file: str,

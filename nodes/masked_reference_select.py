@@ -12,7 +12,7 @@ from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.keep import either, told_occlusion
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import select_references
-from .checks import named, within_limits
+from .checks import checked_inputs, named
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, keep_input, reference_choice, reference_inputs, track_input
 from .media import read_keep
@@ -47,7 +47,7 @@ class MaskedReferenceSelect(io.ComfyNode):
         )
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(
         cls, images: Tensor, track: FaceTrack, mode: str, count: int, keep_mask: Tensor | None = None
     ) -> io.NodeOutput:

@@ -13,7 +13,7 @@ from ..comfyui_mytalk.geometry import Geometry, geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.pipeline import bare_face, lay_back
-from .checks import counted
+from .checks import checked_inputs, counted
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, keep_input, track_input
 from .media import read_keep, read_mask
@@ -68,6 +68,7 @@ class PasteBack(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         images: Tensor,

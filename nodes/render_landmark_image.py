@@ -9,7 +9,7 @@ from ..comfyui_mytalk.geometry import geometry
 from ..comfyui_mytalk.landmarks.align import CROP_SIZE
 from ..comfyui_mytalk.landmarks.drawing import render_landmarks
 from ..comfyui_mytalk.landmarks.track import FaceTrack
-from .checks import within_limits
+from .checks import checked_inputs
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY
 from .progress import Progress, halving
@@ -49,7 +49,7 @@ class RenderLandmarkImage(io.ComfyNode):
         )
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(cls, track: FaceTrack, size: int) -> io.NodeOutput:
         return io.NodeOutput(to_host(draw(track, size, Progress())))
 

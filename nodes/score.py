@@ -15,7 +15,7 @@ from ..comfyui_mytalk.evaluation.score import Judges
 from ..comfyui_mytalk.evaluation.sync_judge import load_sync_judge
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.motion.identity import load_identity
-from .checks import named
+from .checks import checked_inputs, named
 from .extract_dense_landmarks import WEIGHTS, load_landmarker
 from .host import field, io, schema, to_host
 from .inputs import CATEGORY, fps_input, model_input
@@ -73,6 +73,7 @@ class Score(io.ComfyNode):
         return missing_models(("face", WEIGHTS), identity_model=("identity", identity_model))
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         frames: Tensor,

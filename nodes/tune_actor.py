@@ -17,7 +17,7 @@ from ..comfyui_mytalk.frames import TensorSource
 from ..comfyui_mytalk.landmarks.track import FaceTrack
 from ..comfyui_mytalk.output import check_output
 from ..comfyui_mytalk.training.tune import TuneOptions, tune_on_clip
-from .checks import named, within_limits
+from .checks import checked_inputs, named
 from .files import output_folder
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input, track_input
@@ -79,7 +79,7 @@ class TuneActor(io.ComfyNode):
         return missing_models(model=("appearance", model))
 
     @classmethod
-    @within_limits
+    @checked_inputs
     def execute(cls, images: Tensor, track: FaceTrack, model: str, steps: int, seed: int, keep: bool) -> io.NodeOutput:
         track = track_in(images, track)
         with named("model"):

@@ -9,7 +9,7 @@ import torch
 
 from ..comfyui_mytalk.speech.audio import Audio, speech_16k
 from ..comfyui_mytalk.speech.features import load_speech_encoder
-from .checks import named
+from .checks import checked_inputs, named
 from .host import field, io, schema
 from .inputs import CATEGORY, model_input
 from .media import read_audio
@@ -41,6 +41,7 @@ class Wav2VecFeatures(io.ComfyNode):
         return missing_models(encoder=("speech", encoder))
 
     @classmethod
+    @checked_inputs
     def execute(cls, audio: Mapping[str, Any], encoder: str) -> io.NodeOutput:
         return io.NodeOutput(speech_features(read_audio(audio), encoder, Progress()))
 

@@ -65,7 +65,7 @@ def test_style_is_the_manner_of_identity_motion_and_rest(host, clip, inputs, mon
         ({"speech_encoder": "speech_small"}, r"^motion_model: .*speech features"),
         ({"identity_model": "identity_small"}, r"^motion_model: .*identity"),
         ({"references": "latest"}, r"^references: got 'latest', expected nearest mouth or fixed$"),
-        ({"reference_count": 0}, r"^reference_count: got 0, expected 3 to 256; link"),
+        ({"reference_count": 0}, r"^reference_count: got 0, expected 3 to 256, whole; link"),
         ({"silence_gate": 1.5}, r"^silence_gate: .*1\.5, expected 0 to 1"),
         ({"silence_gate": float("nan")}, r"^silence_gate: .*nan, expected 0 to 1"),
         ({"face": "prettiest"}, r"^face: got"),

@@ -77,6 +77,17 @@ def test_numbers_through_a_link_are_held_to_the_limits_of_the_widget(host) -> No
     assert tried == LIMITED
 
 
+def test_links_that_bring_nothing_are_named(host, given) -> None:
+    """A switch that nothing is connected to gives None, whatever the link's type; torch's errors do not say where."""
+    for node, kind in host.nodes.items():
+        inputs = [i for i in kind.GET_SCHEMA().inputs if not i.optional]
+        usable = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+        links = [i.id for i in inputs if i.id not in usable]
+        for missing in set(links) - {"audio"}:  # which has words of its own
+            said = refused(host, node, **usable, **{name: None if name == missing else "there" for name in links})
+            assert said.startswith(f"{missing}: got nothing from the node that is linked to it; ")
+
+
 def test_a_whole_number_that_comes_as_another_kind_is_one(host, clip) -> None:
     """Nodes that calculate give 128.0; torch takes no such size."""
     drawn = [host.run("MyTalkRenderLandmarkImage", track=clip.track, size=size)[0] for size in (64, 64.0, Fraction(64))]

@@ -69,7 +69,7 @@ def test_what_a_clip_says_of_its_offset_counts_unless_offsets_are_given(tmp_path
         load_takes([clip], level, tmp_path / "cache", offsets=offsets)[0].features
         for offsets in (None, {path.stem: 0.16}, {path.stem: 0.0})
     )
-    assert torch.equal(said, told) and torch.equal(said, even.features.roll(-8, 0)), "speech is late by 160 ms"
+    assert torch.equal(said, told) and torch.equal(said[:-8], even.features[8:]), "speech is late by 160 ms"
     assert torch.equal(none, even.features)
 
 

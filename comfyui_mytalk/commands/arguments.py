@@ -37,6 +37,28 @@ def seconds(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """An argument type: numbers above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"got {text!r}, expected a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """An argument type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
+    return value
+
+
 def shard(text: str) -> tuple[int, int]:
     """An argument type: the I-th of N shares of the work, `2/4` -> (1, 4)."""
     number, _, count = text.partition("/")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..options import SyncOptions
 from ..output import check_apart, check_output, write_aside
-from .arguments import FACE_HELP, MOST_SEED, PROGRAM, seconds, whole_number
+from .arguments import FACE_HELP, MOST_SEED, PROGRAM, positive, seconds, share, whole_number
 from .bars import StageBars
 
 # Those of video.timing and video.writer, here without their imports.
@@ -56,9 +56,9 @@ def add_choices(parser: ArgumentParser) -> None:
     add("--steps", type=whole_number(1), metavar="N", help="diffusion steps (default %(default)s)")
     add("--face", help=FACE_HELP)
     add("--start", type=seconds, metavar="S", help="begin at this second of VIDEO (default 0)")
-    add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
+    add("--duration", type=positive, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
     add("--speech-start", type=seconds, metavar="S", help="begin at this second of SPEECH (default 0)")
-    add("--speech-duration", type=seconds, metavar="S", help="use so many seconds of SPEECH (default: to its end)")
+    add("--speech-duration", type=positive, metavar="S", help="use so many seconds of SPEECH (default: to its end)")
     add("--length-mode", choices=LENGTH_MODES, help="see above (default %(default)s)")
     add(
         "--crf",
@@ -93,7 +93,7 @@ def add_choices(parser: ArgumentParser) -> None:
         help="how much of how the actor shapes sounds is learnt from the sound of VIDEO, or of --style-video; "
         "0: nothing (default %(default)s)",
     )
-    add("--silence-gate", type=float, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
+    add("--silence-gate", type=share, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
 
 
 def add_models(parser: ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..training.tune import TuneOptions
 from ..tune import tune_video
-from .arguments import FACE_HELP, MOST_SEED, seconds, whole_number
+from .arguments import FACE_HELP, MOST_SEED, positive, seconds, whole_number
 from .bars import StageBars
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--seed", type=whole_number(0, MOST_SEED), default=0, metavar="N", help="same seed, same result (default 0)")
     add("--face", default="largest", help=FACE_HELP)
     add("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of VIDEO (default 0)")
-    add("--duration", type=seconds, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
+    add("--duration", type=positive, metavar="S", help="use so many seconds of VIDEO (default: to its end)")
     add("--appearance", default="appearance_small", metavar="NAME", help="weights to tune (default %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
     add("--quiet", action="store_true", help="no progress bars")

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints import find_weights, load_checkpoint
-from ..commands.arguments import shard, whole_number
+from ..commands.arguments import positive, shard, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..info import installed
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", help="only clips of this split of the index, for example val")
     add("--corpus", help="only clips of this corpus of the index")
     add("--limit", type=whole_number(1), help="at most so many clips, taken from each corpus in turn")
-    add("--duration", type=float, help="only the first seconds of each clip")
+    add("--duration", type=positive, help="only the first seconds of each clip")
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="(default: all three)")
     add("--methods", nargs="+", choices=METHODS, help="(default: all; with --outputs only the original beside them)")
     add("--outputs", type=Path, metavar="DIR", help="score another tool's videos of these clips: DIR/PROTOCOL/NAME.mp4")

@@ -70,8 +70,9 @@ class MotionEdit:
                 f"got strength {self.strength:g}, smoothing {self.smoothing:g} s and threshold {self.threshold:g} dB, "
                 "expected all of them finite and none below 0"
             )
-        if not (0 <= self.blend <= 1 and 0 <= self.gate <= 1):
-            raise InputError(f"got blend {self.blend:g} and gate {self.gate:g}, expected 0 to 1")
+        for name, share in (("blend", self.blend), ("silence gate", self.gate)):
+            if not 0 <= share <= 1:
+                raise InputError(f"got {name} {share:g}, expected 0 to 1")
 
 
 def edit_motion(

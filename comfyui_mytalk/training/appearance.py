@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..appearance.model import model_config
 from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..errors import InputError
 from .appearance_data import Sample, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
@@ -27,7 +27,7 @@ from .appearance_stream import SampleStream
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
 from .held_out import spread
-from .loop import Ema, add_run_arguments, halved, positive, saved, seed_everything, start_worker, step_rng, trainer
+from .loop import Ema, add_run_arguments, halved, saved, seed_everything, start_worker, step_rng, trainer
 from .processes import is_first, own_seed, own_share
 from .run import Run
 

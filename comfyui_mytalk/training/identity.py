@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..devices import pick_device
 from ..landmarks.sets import POINTS, mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
 from .clips import PreparedClip, read_clips
-from .loop import Ema, add_run_arguments, descend, positive, saved, seed_everything, step_rng, trainer
+from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
 from .processes import is_first, own_seed
 from .run import Run
 from .schedule import set_learning_rate

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..errors import InputError
 from ..output import check_output
 from .processes import average_gradients, joined
@@ -40,17 +40,6 @@ def add_run_arguments(parser: ArgumentParser, folder: str, steps: int) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
     add("--save", help="where the weights go (default: into the run folder, named after model and preset)")
     add("--allow-changes", action="store_true", help="go on with a run of other options (default: refuse)")
-
-
-def positive(text: str) -> float:
-    """An argument type: numbers above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"got {text!r}, expected a number above 0")
-    return value
 
 
 def trainer(name: Callable[[Namespace], str]) -> Callable[[Callable], Callable]:

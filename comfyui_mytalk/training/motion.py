@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..devices import pick_device
 from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
 from ..motion.model import MotionModel, Needs
 from ..motion.params import CONDITIONS, PRESETS
 from ..speech.features import load_speech_encoder
 from .clips import read_clips, read_offsets
-from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
+from .loop import Ema, add_run_arguments, descend, halved, saved, seed_everything, step_rng, trainer
 from .motion_data import CLEAN, VERSIONS, Sampler, Take, load_takes
 from .motion_fit import fit_coordinates
 from .motion_loss import MotionLoss

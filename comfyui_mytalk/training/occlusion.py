@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 
 from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, load_occlusion, occlusion_config
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from .clips import PreparedClip, read_clips
-from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, start_worker, trainer
+from .loop import Ema, add_run_arguments, descend, halved, saved, seed_everything, start_worker, trainer
 from .occlusion_data import OcclusionBatches, OcclusionSample
 from .processes import is_first, own_seed
 from .run import Run

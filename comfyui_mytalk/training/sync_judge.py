@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import whole_number
+from ..commands.arguments import positive, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..evaluation.sync_judge import PRESETS, SyncJudge, judge_config
 from ..evaluation.sync_score import WINDOW, SyncScore, score_embeddings, whole_windows
 from .clips import read_clips, read_offsets
-from .loop import Ema, add_run_arguments, descend, halved, positive, saved, seed_everything, step_rng, trainer
+from .loop import Ema, add_run_arguments, descend, halved, saved, seed_everything, step_rng, trainer
 from .processes import is_first, own_seed, own_share
 from .run import Run
 from .schedule import anneal, set_learning_rate

@@ -66,15 +66,15 @@ def pictures(frames: Tensor) -> Tensor:
 
 
 def cut_source(
-    frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None, outside: str = "zeros"
+    frames: Tensor, place: Geometry, size: int = CROP_SIZE, index: Tensor | None = None, repeating: bool = False
 ) -> Tensor:
     """Aligned crops `(b, 3, size, size)` float 0..1 of frames `(b, h, w, c)`, float or uint8; of `frames[index]`.
 
-    `outside` as in `sample_affine`.
+    Black outside, or the edge `repeating`.
     """
     rows, columns, transform = crop_window(resized(place.transform, size), frames.shape[1:3], size)
     window = frames[:, rows, columns]  # first: picking from whole frames would copy all of them
-    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size, outside)
+    return cut_crops(pictures(window if index is None else picked(window, index)), transform, size, repeating)
 
 
 def cut_frames(
@@ -97,7 +97,7 @@ def cut_sizes(
             found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
             here = at[found] == frames
             for made in crops:
-                cut = cut_source(pixels, place[at], made.shape[-1], index, "border").mul(255).round().byte()
+                cut = cut_source(pixels, place[at], made.shape[-1], index, repeating=True).mul(255).round().byte()
                 made[here] = cut[found[here]]
         if progress is not None:
             progress(done, len(place.pose))

@@ -174,9 +174,9 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
     place = Geometry(None, transform, None, None)
     frames = torch.rand(2, 480, 640, 4, generator=torch.Generator().manual_seed(0))
     whole = frames[..., :3].permute(0, 3, 1, 2)
-    for outside in ("zeros", "border"):
-        found = cut_source(frames, place, outside=outside)
-        torch.testing.assert_close(found, cut_crops(whole, transform, outside=outside), atol=1e-3, rtol=0)
+    for repeating in (False, True):
+        found = cut_source(frames, place, repeating=repeating)
+        torch.testing.assert_close(found, cut_crops(whole, transform, repeating=repeating), atol=1e-3, rtol=0)
     crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     mask[:, :, 90:200, 60:190] = 0.75
     pasted, masks = frames.clone(), torch.zeros(2, 480, 640)

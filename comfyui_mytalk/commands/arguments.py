@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
@@ -26,37 +27,24 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def seconds(text: str) -> float:
-    """An argument type: seconds, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"got {text!r}, expected seconds such as 12.5")
-    return value
+def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """An argument type: numbers that fit what is `expected`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise ArgumentTypeError(f"got {text!r}, expected {expected}")
+        return value
+
+    return parse
 
 
-def positive(text: str) -> float:
-    """An argument type: numbers above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"got {text!r}, expected a number above 0")
-    return value
-
-
-def share(text: str) -> float:
-    """An argument type: a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
-    return value
+seconds = number("seconds such as 12.5", lambda value: 0 <= value < math.inf)
+positive = number("a number above 0", lambda value: 0 < value < math.inf)
+share = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..sampling import sample_repeating
 from .canonical import Pose, from_canonical
 
 CROP_SIZE = 256
@@ -64,11 +65,11 @@ def apply_transform(transform: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_affine(
-    images: Tensor, transform: Tensor, size: tuple[int, int], mode: str = "bilinear", outside: str = "zeros"
+    images: Tensor, transform: Tensor, size: tuple[int, int], mode: str = "bilinear", repeating: bool = False
 ) -> Tensor:
     """Resample `images (f, c, h, w)` at `transform (f, 2, 3)` of each output pixel -> `(f, c, *size)`.
 
-    `outside` is "zeros", or "border" to repeat the edge. Where the map shrinks much, the source is first blurred by
+    Outside are zeros, or the edge is repeated. Where the map shrinks much, the source is first blurred by
     area averaging, so that close-ups do not alias. `mode` "bilinear" stays in the pictures' range, as masks must;
     "bicubic" may overshoot it a little, and keeps pictures sharp: cut and pasted back bilinearly they lose 15 to 35 %
     of their Laplacian energy.
@@ -76,13 +77,15 @@ def sample_affine(
     factors = _block_sides(transform, mode)
     if len(set(factors)) > 1:  # each picture as it would be alone: batches must not change results
         alone = zip(images.split(1), transform.split(1), strict=True)
-        return torch.cat([sample_affine(image, own, size, mode, outside) for image, own in alone])
+        return torch.cat([sample_affine(image, own, size, mode, repeating) for image, own in alone])
     factor = factors[0] if factors else 1
     if factor > 1:
         images = F.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)
         transform = transform / factor
-    grid = sampling_grid(transform, size, images.shape[-2:])
-    return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode=outside, align_corners=False)
+    grid = sampling_grid(transform, size, images.shape[-2:]).to(images.dtype)
+    if repeating:
+        return sample_repeating(images, grid, mode)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def _block_sides(transform: Tensor, mode: str) -> list[int]:
@@ -121,9 +124,9 @@ def crop_window(transform: Tensor, frame: tuple[int, int], size: int = CROP_SIZE
     return parts[0], parts[1], torch.cat([transform[:, :, :2], transform[:, :, 2:] - shift[:, None]], -1)
 
 
-def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE, outside: str = "zeros") -> Tensor:
+def cut_crops(images: Tensor, transform: Tensor, size: int = CROP_SIZE, repeating: bool = False) -> Tensor:
     """The crops `(f, c, size, size)` of `images (f, c, h, w)` in 0..1, placed by `transform (f, 2, 3)`.
 
-    `outside` as in `sample_affine`.
+    Black outside, or the edge `repeating`.
     """
-    return sample_affine(images, transform, (size, size), "bicubic", outside).clamp(0, 1)
+    return sample_affine(images, transform, (size, size), "bicubic", repeating).clamp(0, 1)

@@ -66,6 +66,20 @@ def test_everybody_rests_as_they_do() -> None:
     others = torch.ones(478, dtype=torch.bool)
     others[LOWER] = False
     assert torch.equal(spoken.points[:, others], film.points[:, others])
+    wide = film.replace(found=film.found & (PEOPLE == 1), people=None)
+    styled = speak(model, film, features, identity_tokens(extractor, film), options, style=wide)
+    assert (mouth_width(styled) - filmed[-1]).abs().max() < 0.02, "a style clip says for everybody how mouths rest"
+
+
+def test_mouths_that_never_speak_rest_as_their_own_close_in_speech() -> None:
+    spoken = track()
+    still = torch.cat([talking(face(width), torch.full((HALF,), 0.1)) for width in WIDTHS])
+    film = spoken.replace(points=from_canonical(still, pose(2 * HALF)))
+    quiet = edit_motion(film, spoken, MotionEdit(strength=0.0))
+    for who in range(2):
+        alone = film.replace(found=film.found & (who == PEOPLE), people=None)
+        own = edit_motion(alone, spoken.replace(found=alone.found, people=None), MotionEdit(strength=0.0))
+        assert torch.equal(quiet.points[who == PEOPLE], own.points[who == PEOPLE])
 
 
 def test_nobody_is_painted_from_the_other() -> None:

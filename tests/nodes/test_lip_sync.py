@@ -181,6 +181,12 @@ def test_what_stays_as_filmed_stays_out_of_references_and_pictures(host, inputs,
         assert torch.equal(told, keep) and before == "before"
 
 
+def test_without_keep_occlusions_nothing_is_looked_for(host, inputs, handed) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        host.run("MyTalkLipSync", **inputs, keep_occlusions=False)
+    assert "see_occlusions" not in handed and handed["select"][-1] is handed["render"][-1] is None
+
+
 def test_a_style_clip_is_not_listened_to_by_the_sound_of_another(host, clip, inputs, handed) -> None:
     parts = SimpleNamespace(images=inputs["images"], frame_rate=24, audio=clip.audio)
     inputs["images"] = SimpleNamespace(get_components=lambda: parts)

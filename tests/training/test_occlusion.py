@@ -71,6 +71,24 @@ def train(data: Path, run: Path, *options: str) -> None:
     occlusion.main(parser.parse_args([*fixed, "--validate-every", "2", *options]))
 
 
+def test_landmarks_are_those_of_the_face_also_when_it_is_mirrored(data: Path, monkeypatch) -> None:
+    shown, judged = [], []
+    marks, hull = occlusion_data.landmark_marks, occlusion_data.soft_hull
+    monkeypatch.setattr(occlusion_data, "CLEAR", 1.0)
+    monkeypatch.setattr(occlusion_data, "ASTRAY", 0.0)
+    monkeypatch.setattr(occlusion_data, "landmark_marks", lambda at, size: shown.append(at) or marks(at, size))
+    monkeypatch.setattr(
+        occlusion_data, "soft_hull", lambda at, *more, **how: judged.append(at) or hull(at, *more, **how)
+    )
+    next(iter(OcclusionBatches(read_clips(data, "train"), 64, 8, seed=5, start=0, stop=1)))
+    oval = occlusion_data.contour("face_oval_ring")
+    assert len(shown) == len(judged) == 8
+    for points, outline in zip(shown, judged, strict=True):
+        assert torch.equal(points[:, oval], outline)
+    leaning = [float((at[0, 234, 1] - at[0, 454, 1]).sign()) for at in shown]
+    assert len(set(leaning)) == 2, "some are mirrored, some are not"
+
+
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(data: Path, tmp_path: Path, monkeypatch, one_thread) -> None:
     monkeypatch.setattr(occlusion, "VALIDATION", 2)
     monkeypatch.setitem(occlusion.OCCLUSION_PRESETS, "small", OcclusionParams(32, (8, 16)))

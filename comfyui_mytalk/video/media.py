@@ -19,6 +19,9 @@ from ..errors import InputError
 logger = logging.getLogger(__name__)
 
 LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
+# What a film says of itself that stays true when it says other words: no lyrics, no loudness, no encoder.
+TAGS = ("title", "artist", "album", "date", "genre", "comment", "description", "synopsis", "copyright", "location")
+TIMECODE = "timecode"  # of the first frame
 NOT_MEDIA = {"tty"}  # FFmpeg draws text files as pictures of a terminal
 
 
@@ -32,7 +35,7 @@ def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes), expected {expected} file")
     try:
-        container = av.open(f"file:{path}", options=LOCAL_ONLY)
+        container = av.open(f"file:{path}", options=LOCAL_ONLY, metadata_errors="replace")  # Latin-1 in WAV and AVI
     except (FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot read {path} as {expected} file ({reason}); convert it to MP4 or WAV first") from error
@@ -45,6 +48,13 @@ def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The first picture stream; the cover of a sound file is none."""
     return next((stream for stream in container.streams.video if not is_cover(stream)), None)
+
+
+def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
+    """`TAGS` and `TIMECODE` of a film, so far as it has them."""
+    said = {name.lower(): text for name, text in container.metadata.items()}
+    said |= {name: text for name, text in stream.metadata.items() if name == TIMECODE}
+    return {name: said[name] for name in (*TAGS, TIMECODE) if name in said}
 
 
 def is_cover(stream: VideoStream) -> bool:

@@ -59,14 +59,22 @@ def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
 
 def is_cover(stream: VideoStream) -> bool:
     """Whether a picture stream is the cover of a sound file."""
+    return _marked(stream, "attached_pic")
+
+
+def _marked(stream: VideoStream, name: str) -> bool:
     disposition = getattr(stream, "disposition", None)  # PyAV 12 does not tell
-    return disposition is not None and bool(disposition & type(disposition).attached_pic)
+    return disposition is not None and bool(disposition & getattr(type(disposition), name))
 
 
 def check_decoder(path: Path, stream: Stream) -> None:
     """Raises InputError when nobody here can decode `stream` of `path`."""
     if stream.codec_context is None:
         raise InputError(f"{path}: its {stream.type} codec is not supported; convert it to MP4 or WAV first")
+    if isinstance(stream, VideoStream) and _marked(stream, "dependent"):
+        raise InputError(
+            f"{path} is a picture in tiles, such as phones' HEIC, which cannot be read; save it as JPEG first"
+        )
 
 
 def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:

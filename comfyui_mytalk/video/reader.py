@@ -195,7 +195,10 @@ class VideoReader:
         """Of the first frame: how it is turned, coded (width, height), (height, width) as shown, whether interlaced."""
         head = next(self._decode(self._first), None)
         if head is None:
-            raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
+            raise InputError(
+                f"no frame of {self.path} can be decoded: it is damaged, or its codec (animated WebP, for one) is not "
+                "supported; convert it to MP4 first"
+            )
         frame, turn = head[0], Turn.of(head[0], self.path)
         shown = (frame.height, frame.width)
         shown = shown[::-1] if turn.transpose else shown

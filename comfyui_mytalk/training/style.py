@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..commands.arguments import whole_number
+from ..commands.arguments import share, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..motion.identity import IdentityExtractor, load_identity
@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--start", default="motion_small", help="motion weights to add it to, name or file (default %(default)s)")
     add("--heads", type=whole_number(1), default=4, help="of the attention (default %(default)s)")
-    add("--style-dropout", type=float, default=0.15, help="share of clips without a reference (default %(default)s)")
+    add("--style-dropout", type=share, default=0.15, help="share of clips without a reference (default %(default)s)")
     add(
         "--save-every",
         type=whole_number(1),

@@ -58,7 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def with_style(base: MotionModel, heads: int) -> MotionModel:
     """A copy of `base` that takes a reference, and for now does nothing with it; its own reference is kept, if any."""
-    heads = base.params.style_heads or heads
+    if base.params.style_heads not in (0, heads):
+        raise InputError(f"got --heads {heads}, but the reference of --start has {base.params.style_heads}; say these")
     if base.params.dim % heads:
         raise InputError(f"got --heads {heads}, expected a divisor of the model's width {base.params.dim}, such as 4")
     model = MotionModel(replace(base.params, style_heads=heads), base.needs)
@@ -118,7 +119,7 @@ def main(args: Namespace) -> str:
     """Train from `--start`, and save the whole motion model; says what was written."""
     device = pick_device(args.device)
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
-    base = load_motion(args.start)
+    base = with_style(load_motion(args.start), args.heads)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
     offsets = read_offsets(args.offsets, clips)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.landmarks.sets import landmark_set, mirror_canonical
 from comfyui_mytalk.landmarks.track import FaceTrack
@@ -263,6 +264,21 @@ def test_training_adds_to_a_model_and_resumes_to_the_same_weights(tmp_path: Path
             assert torch.equal(value, base.state_dict()[name]), name
     assert any(block.style.weight.abs().max() > 0 for block in whole.denoiser.blocks)
     assert torch.equal(generated(whole, None), generated(base, None))
+
+
+@pytest.mark.parametrize(("before", "heads", "expected"), [(2, 4, "--start has 2"), (0, 3, "a divisor of .* width 16")])
+def test_heads_that_cannot_be_are_refused_before_any_clip_is_read(
+    tmp_path: Path, monkeypatch, before: int, heads: int, expected: str
+) -> None:
+    """Other heads than those of --start were ignored."""
+    given = arguments(tmp_path, 1)
+    given.heads, given.save = heads, tmp_path / "weights.safetensors"
+    base = MotionModel(replace(PARAMS, style_heads=before))
+    for name, result in (("load_motion", base), ("load_speech_encoder", None), ("load_identity", None)):
+        monkeypatch.setattr(style, name, lambda *_, of=result: of)
+    monkeypatch.setattr(style, "check_needs", lambda *_: None)
+    with pytest.raises(InputError, match=f"got --heads {heads}, .*{expected}"):
+        style.main(given)
 
 
 def test_scales_are_not_drawn_to_one(tmp_path: Path, monkeypatch) -> None:

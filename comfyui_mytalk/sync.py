@@ -79,7 +79,7 @@ def open_output(given: Inputs, crf: int) -> VideoWriter:
     """The file to write, in the form of the film, with the speech."""
     info, end = given.film.info, given.line.end
     form = (info.width, info.height, info.fps, given.audio, crf, info.pixel_aspect)
-    return VideoWriter(given.out, *form, end, info.colour)
+    return VideoWriter(given.out, *form, end, info.colour, info.tags)
 
 
 def speak_inputs(

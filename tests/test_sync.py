@@ -32,10 +32,10 @@ COVERED = [1, 4]
 HDR = ColourTags(9, 16)
 
 
-def film(path: Path, levels: list[int], colour: ColourTags | None = None) -> Path:
+def film(path: Path, levels: list[int], colour: ColourTags | None = None, **tags: str) -> Path:
     """A film whose frames are grey, each in a shade of its own."""
     sound = Audio(torch.zeros(1, 16_000 * len(levels) // FPS), 16_000)
-    with VideoWriter(path, SIDE, SIDE, FPS, sound, crf=1, colour=colour) as writer:
+    with VideoWriter(path, SIDE, SIDE, FPS, sound, crf=1, colour=colour, tags=tags) as writer:
         writer.write(np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in levels]))
     return path
 
@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> SimpleNamespace:
     greys = [40 + 30 * frame for frame in range(FRAMES)]
     write_audio(tmp_path / "speech.wav", Audio(torch.rand(1, 8000) - 0.5, 16_000))
     return SimpleNamespace(
-        film=film(tmp_path / "film.mp4", greys, HDR),
+        film=film(tmp_path / "film.mp4", greys, HDR, title="Day 1"),
         other=film(tmp_path / "other.mp4", greys[:4]),
         masks=film(tmp_path / "masks.mp4", [255 * (frame in (0, 3)) for frame in range(FRAMES)]),
         speech=tmp_path / "speech.wav",
@@ -139,6 +139,7 @@ def test_everything_follows_the_timeline_of_the_output(files, steps) -> None:
     assert report["face"]["covered"] == [[1, 1], [4, 4], [6, 6], [9, 9], [11, 11]]
     made = VideoReader(files.out)
     assert shades(made) == SHOWN and made.info.colour == HDR and made.info.has_audio
+    assert made.info.tags == {"title": "Day 1"}
     assert steps["speak_in_style"][2].duration == pytest.approx(len(SHOWN) / FPS)
 
 

@@ -44,6 +44,7 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
 
 seconds = number("seconds such as 12.5", lambda value: 0 <= value < math.inf)
 positive = number("a number above 0", lambda value: 0 < value < math.inf)
+weight = number("a number of at least 0", lambda value: 0 <= value < math.inf)
 share = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import InputError
-from .arguments import shard
+from .arguments import shard, share
 from .bars import StageBars
 
 
@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("videos", metavar="VIDEOS", nargs="+", type=Path, help="a folder of videos, or video files")
     add("-o", "--output", metavar="FOLDER", type=Path, required=True, help="folder of prepared clips")
     add("--index", type=Path, metavar="FILE", help="JSON list with file, split, identity, … (docs/training.md)")
-    add("--val-share", type=float, default=0.05, help="of the identities, without index (default 0.05)")
+    add("--val-share", type=share, default=0.05, help="of the identities, without index (default 0.05)")
     add("--shard", type=shard, default=(0, 1), metavar="I/N", help="only the I-th of N shares of the videos")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")

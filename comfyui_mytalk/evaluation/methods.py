@@ -148,9 +148,10 @@ class Studio:
 
     def make_shifted(self, case: Case) -> Rendered:
         """Our method with the same speech over the source that starts `SHIFT` later; its start comes last."""
-        turn = round(SHIFT * case.talk.fps)
+        times = case.talk.track.times
+        turn = int((times - times[0] - SHIFT).abs().argmin())
         source = torch.arange(len(case.talk)).roll(-turn)
-        track = case.talk.track[source].replace(times=case.talk.track.times)
+        track = case.talk.track[source].replace(times=times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
         reference, before = Heard(case.talk.track, case.talk.audio), self.see(case)
         spoken = speak_in_style(self.models, track, case.audio, self.options, reference=reference).track

@@ -54,7 +54,9 @@ METRICS = {
     "in_sync": Metric("in sync", "high", "share of clips whose judged offset is at most a frame"),
     "identity": Metric("identity", "high", "cosine of the landmark identity embeddings"),
     "arcface": Metric("ArcFace", "high", "cosine of the given ArcFace model's embeddings"),
-    "face_lost": Metric("face lost", "zero", "share of frames in which no face is found any more"),
+    "face_lost": Metric(
+        "face lost", "zero", "share of the source's frames with a face in which none is found any more"
+    ),
 }
 MEANS_ONLY = ("in_sync",)  # the median of yes and no says nothing
 
@@ -119,7 +121,10 @@ def method_table(methods: dict[str, Any], key: str) -> tuple[list[str], list[lis
         for name in metrics
         if key != "median" or name not in MEANS_ONLY
     ]
-    return ["", *methods], rows
+    counts = [
+        str(max((len(figure["per_clip"]) for figure in figures.values()), default=0)) for figures in methods.values()
+    ]
+    return ["", *methods], [["clips", *counts], *rows]
 
 
 def cell(summary: dict[str, Any] | None, key: str, metric: str) -> str:

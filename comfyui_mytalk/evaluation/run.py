@@ -217,6 +217,6 @@ def exhibit(case: Case, rendered: Rendered, scored: Score, method: str) -> Exhib
     plot = opening_plot(made, truth, level / level.max().clamp_min(1e-6), title)
     moments = pick_moments(len(rendered.frames), SHEET_COLUMNS)
     pictures = (case.frames[moments].numpy(), rendered.frames[moments].numpy())
-    labels = [f"{m / case.talk.fps:.2f} s" for m in moments]
+    labels = [f"{case.talk.track.times[m]:.2f} s" for m in moments]
     sheet = contact_sheet(*pictures, scored.track.points[moments], labels, side=SHEET_SIDE, faces=False)
     return Exhibit(encode(plot), encode(sheet, "JPEG"))

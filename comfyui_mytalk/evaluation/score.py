@@ -99,7 +99,7 @@ def score(case: Case, frames: Tensor, mask: Tensor, judges: Judges) -> Score:
         **motion,
         **score_sync(judges.sync, case, made),
         "identity": same_person(judges.identity, track, source),
-        "face_lost": (source.usable & ~track.usable).float().mean().item(),
+        "face_lost": (~track.usable[source.usable]).float().mean().item(),
     }
     if judges.arcface is not None:
         shown = source[source.usable]

@@ -23,11 +23,12 @@ from ..landmarks.tracker import FaceLandmarker
 from ..motion.generate import resample
 from ..motion.params import FPS
 from ..speech.audio import Audio, fit_audio, read_audio, speech_16k
-from ..video.reader import VideoReader
+from ..video.reader import VideoReader, in_chunks
 from ..video.timing import last_shown
 from .clips import Clip
 
 CHUNK = 8  # frames in flight
+SAME = 1e-6  # seconds
 LEAST_FRAMES = 12  # usable ones: a shorter clip has no movement to measure
 RECONSTRUCTION, PAIRED, UNPAIRED = "reconstruction", "paired", "unpaired"
 PROTOCOLS = {
@@ -50,8 +51,14 @@ class Talk:
         return len(self.track)
 
     @property
+    def ends(self) -> Tensor:
+        """Until when each frame is shown `(f,)`, seconds after the first one began."""
+        times = self.track.times - self.track.times[0]
+        return torch.cat([times[1:], times[-1:] + last_shown(times, self.fps)])
+
+    @property
     def seconds(self) -> float:
-        return len(self) / self.fps
+        return float(self.ends[-1])
 
     @cached_property
     def speech(self) -> Tensor:
@@ -60,15 +67,17 @@ class Talk:
 
     def frames(self) -> Tensor:
         """The clip's pixels `(f, h, w, 3)` uint8, read from its file."""
-        reader = VideoReader(self.path, duration=self.seconds - 0.5 / self.fps)
-        return torch.cat([torch.as_tensor(frames) for frames, _ in reader.chunks(CHUNK)])[: len(self)]
+        pictures = VideoReader(self.path).frames(0, len(self))
+        return torch.cat([frames for frames, _ in in_chunks(pictures, CHUNK)])
 
     def cut(self, frames: int) -> Talk:
         """The first `frames` of the clip."""
-        if frames >= len(self):
-            return self
-        track = self.track[:frames]
-        return replace(self, track=track, audio=fit_audio(self.audio, frames / self.fps))
+        return fitted(replace(self, track=self.track[:frames]))
+
+
+def fitted(talk: Talk) -> Talk:
+    """The same talk with its sound cut to, or filled up to, the length of its pictures."""
+    return replace(talk, audio=fit_audio(talk.audio, talk.seconds))
 
 
 def read_talk(path: Path, landmarker: FaceLandmarker, duration: float | None = None) -> Talk:
@@ -78,7 +87,7 @@ def read_talk(path: Path, landmarker: FaceLandmarker, duration: float | None = N
     track = track_faces(reader.chunks(CHUNK), landmarker)
     if int(track.usable.sum()) < LEAST_FRAMES:
         raise InputError(f"only {int(track.usable.sum())} frames show a face, expected at least {LEAST_FRAMES}")
-    return Talk(path, track, fit_audio(audio, len(track) / fps), fps)
+    return fitted(Talk(path, track, audio, fps))
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Case:
 def make_case(protocol: str, talk: Talk, speaker: Talk) -> Case:
     """Read the pixels; in the unpaired protocol the clip is cut to what its speaker says."""
     if protocol == UNPAIRED:
-        talk = talk.cut(max(LEAST_FRAMES, int(speaker.seconds * talk.fps)))
+        talk = talk.cut(max(LEAST_FRAMES, int((talk.ends <= speaker.seconds + SAME).sum())))
     return Case(protocol, talk, speaker if protocol == UNPAIRED else talk, talk.frames())
 
 

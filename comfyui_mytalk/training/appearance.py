@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..appearance.model import model_config
 from ..appearance.params import PRESETS, AppearanceParams
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import positive, whole_number
+from ..commands.arguments import positive, weight, whole_number
 from ..errors import InputError
 from .appearance_data import Sample, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
@@ -51,26 +51,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add(
         "--gan-from",
-        type=float,
+        type=weight,
         default=0.45,
         help="share of the steps after which the GAN starts (default %(default)s)",
     )
-    add("--gan-weight", type=float, default=1.0, help="of its loss; the paper has 0.5 (default %(default)s)")
-    add("--matching-weight", type=float, default=4.0, help="of discriminator feature matching (default %(default)s)")
+    add("--gan-weight", type=weight, default=1.0, help="of its loss; the paper has 0.5 (default %(default)s)")
+    add("--matching-weight", type=weight, default=4.0, help="of discriminator feature matching (default %(default)s)")
     add(
         "--texture-weight",
-        type=float,
+        type=weight,
         default=1.0,
         help="of the strength of detail in 8 px patches (default %(default)s)",
     )
     add(
         "--fidelity-weight",
-        type=float,
+        type=weight,
         default=0.02,
         help="of the mouth's PSNR but for fine detail (default %(default)s)",
     )
-    add("--structure-weight", type=float, default=0.1, help="of 1 - SSIM (default %(default)s)")
-    add("--kl-weight", type=float, default=1e-6, help="of the KL term of both posteriors (default %(default)s)")
+    add("--structure-weight", type=weight, default=0.1, help="of 1 - SSIM (default %(default)s)")
+    add("--kl-weight", type=weight, default=1e-6, help="of the KL term of both posteriors (default %(default)s)")
     add(
         "--precision",
         choices=("bfloat16", "float32"),

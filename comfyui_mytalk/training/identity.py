@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import positive, whole_number
+from ..commands.arguments import positive, weight, whole_number
 from ..devices import pick_device
 from ..landmarks.sets import POINTS, mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
@@ -53,9 +53,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--preset", choices=sorted(IDENTITY_PRESETS), default="small", help="size of the network (default %(default)s)")
     add("--batch", type=whole_number(2), default=256, help="frames in a batch (default %(default)s)")
     add("--rate", type=positive, default=1e-3, help="peak learning rate (default %(default)s)")
-    add("--scale", type=float, default=64.0, help="ArcFace scale (default %(default)s)")
-    add("--margin", type=float, default=0.5, help="ArcFace margin, radians (default %(default)s)")
-    add("--noise", type=float, default=0.05, help="landmark noise, cm (default %(default)s)")
+    add("--scale", type=weight, default=64.0, help="ArcFace scale (default %(default)s)")
+    add("--margin", type=weight, default=0.5, help="ArcFace margin, radians (default %(default)s)")
+    add("--noise", type=weight, default=0.05, help="landmark noise, cm (default %(default)s)")
     add(
         "--validate-every",
         type=whole_number(1),

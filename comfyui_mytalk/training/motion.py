@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import save_checkpoint
-from ..commands.arguments import positive, whole_number
+from ..commands.arguments import positive, share, weight, whole_number
 from ..devices import pick_device
 from ..motion.identity import IdentityExtractor, KeyLandmarks, load_identity
 from ..motion.model import MotionModel, Needs
@@ -63,32 +63,32 @@ def add_objective(parser: ArgumentParser) -> None:
     add("--offsets", help="JSON of seconds by clip name: how much the speech comes late (default: what clips say)")
     add("--tokens", type=whole_number(1), default=1024, help="motion frames in a batch (default %(default)s)")
     add("--rate", type=positive, default=1e-3, help="peak learning rate (default %(default)s)")
-    add("--weight-decay", type=float, default=0.02, help="of AdamW (default %(default)s)")
-    add("--identity-weight", type=float, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
-    add("--velocity-weight", type=float, default=1.0, help="of the loss (default %(default)s)")
+    add("--weight-decay", type=weight, default=0.02, help="of AdamW (default %(default)s)")
+    add("--identity-weight", type=weight, default=1.0, help="of the loss, Table 6: 0, 1 or 2 (default %(default)s)")
+    add("--velocity-weight", type=weight, default=1.0, help="of the loss (default %(default)s)")
     add(
         "--closure-weight",
-        type=float,
+        type=weight,
         default=0.0,
         help="of errors where lips are closed (default %(default)s)",
     )
-    add("--speech-dropout", type=float, default=0.1, help="share of clips without speech (default %(default)s)")
+    add("--speech-dropout", type=share, default=0.1, help="share of clips without speech (default %(default)s)")
     add(
         "--upper-dropout",
-        type=float,
+        type=share,
         default=0.5,
         help="share of clips with another moment's upper face (default %(default)s)",
     )
     add(
         "--feature-noise",
-        type=float,
+        type=weight,
         default=0.3,
         help="noise on speech features, which are of unit size (default %(default)s)",
     )
-    add("--noise", type=float, default=0.01, help="landmark noise on the conditions, cm (default %(default)s)")
+    add("--noise", type=weight, default=0.01, help="landmark noise on the conditions, cm (default %(default)s)")
     add(
         "--noise-bias",
-        type=float,
+        type=weight,
         default=0.5,
         help="below 1 trains the noisy steps more, where speech decides (default %(default)s)",
     )

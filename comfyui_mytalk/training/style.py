@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..commands.arguments import whole_number
+from ..commands.arguments import share, whole_number
 from ..devices import pick_device
 from ..errors import InputError
 from ..motion.identity import IdentityExtractor, load_identity
@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--start", default="motion_small", help="motion weights to add it to, name or file (default %(default)s)")
     add("--heads", type=whole_number(1), default=4, help="of the attention (default %(default)s)")
-    add("--style-dropout", type=float, default=0.15, help="share of clips without a reference (default %(default)s)")
+    add("--style-dropout", type=share, default=0.15, help="share of clips without a reference (default %(default)s)")
     add(
         "--save-every",
         type=whole_number(1),
@@ -58,7 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def with_style(base: MotionModel, heads: int) -> MotionModel:
     """A copy of `base` that takes a reference, and for now does nothing with it; its own reference is kept, if any."""
-    heads = base.params.style_heads or heads
+    if base.params.style_heads not in (0, heads):
+        raise InputError(f"got --heads {heads}, but the reference of --start has {base.params.style_heads}; say these")
     if base.params.dim % heads:
         raise InputError(f"got --heads {heads}, expected a divisor of the model's width {base.params.dim}, such as 4")
     model = MotionModel(replace(base.params, style_heads=heads), base.needs)
@@ -93,8 +94,8 @@ def train(base: MotionModel, takes: list[Take], extractor: IdentityExtractor, ar
     sampler, parts = StyleSampler(takes, args.tokens), trained_parts(model)
     loss_of = MotionLoss(model, extractor.eval().to(device), args)
     groups = [
-        {"params": [p for name, p in parts.items() if (name.split(".")[-1] in SCALES) == scale], "scale": rate}
-        for scale, rate in ((False, 1.0), (True, SCALES_RATE))
+        {"params": [p for name, p in parts.items() if (name.split(".")[-1] in SCALES) == scale], **how}
+        for scale, how in ((False, {}), (True, {"scale": SCALES_RATE, "weight_decay": 0.0}))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema, averaged = Run.of(args), Ema(model, 0.99), copy.deepcopy(model)
@@ -118,7 +119,7 @@ def main(args: Namespace) -> str:
     """Train from `--start`, and save the whole motion model; says what was written."""
     device = pick_device(args.device)
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
-    base = load_motion(args.start)
+    base = with_style(load_motion(args.start), args.heads)
     check_needs(base, speech, extractor)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
     offsets = read_offsets(args.offsets, clips)

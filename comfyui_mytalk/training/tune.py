@@ -24,6 +24,7 @@ from ..frames import FrameSource, cut_frames
 from ..geometry import Geometry, geometry
 from ..landmarks.canonical import Pose
 from ..landmarks.track import FaceTrack
+from ..video.timing import last_shown
 from .appearance_data import (
     ClipView,
     RawSample,
@@ -88,11 +89,11 @@ def actor_clip(
 ) -> ActorClip:
     """Keep at most `frames` frames of a clip, evenly spread; raises InputError when it is too short to learn from."""
     usable = track.usable.nonzero()[:, 0]
-    fps = (len(track) - 1) / max(float(track.times.diff().sum()), 1e-6)
+    fps = len(track) / float(track.times[-1] - track.times[0] + last_shown(track.times))
     if len(usable) <= 2 * gap_frames(fps):
         raise InputError(
-            f"got {len(usable)} frames with a usable face to tune on, expected more than {2 * gap_frames(fps)}; "
-            "give a longer video"
+            f"got a usable face in {len(usable)} of {len(track)} frames, expected one in more than "
+            f"{2 * gap_frames(fps)} to tune on; give a longer video"
         )
     kept = usable[torch.linspace(0, len(usable) - 1, min(frames, len(usable))).long()]
     pictures = cut_frames(source, place, kept, progress=progress)

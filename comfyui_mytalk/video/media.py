@@ -19,6 +19,9 @@ from ..errors import InputError
 logger = logging.getLogger(__name__)
 
 LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
+# What a film says of itself that stays true when it says other words: no lyrics, no loudness, no encoder.
+TAGS = ("title", "artist", "album", "date", "genre", "comment", "description", "synopsis", "copyright", "location")
+TIMECODE = "timecode"  # of the first frame
 NOT_MEDIA = {"tty"}  # FFmpeg draws text files as pictures of a terminal
 
 
@@ -32,7 +35,7 @@ def open_media(path: Path, expected: str) -> Iterator[InputContainer]:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes), expected {expected} file")
     try:
-        container = av.open(f"file:{path}", options=LOCAL_ONLY)
+        container = av.open(f"file:{path}", options=LOCAL_ONLY, metadata_errors="replace")  # Latin-1 in WAV and AVI
     except (FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot read {path} as {expected} file ({reason}); convert it to MP4 or WAV first") from error
@@ -47,16 +50,31 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return next((stream for stream in container.streams.video if not is_cover(stream)), None)
 
 
+def tags(container: InputContainer, stream: VideoStream) -> dict[str, str]:
+    """`TAGS` and `TIMECODE` of a film, so far as it has them."""
+    said = {name.lower(): text for name, text in container.metadata.items()}
+    said |= {name: text for name, text in stream.metadata.items() if name == TIMECODE}
+    return {name: said[name] for name in (*TAGS, TIMECODE) if name in said}
+
+
 def is_cover(stream: VideoStream) -> bool:
     """Whether a picture stream is the cover of a sound file."""
+    return _marked(stream, "attached_pic")
+
+
+def _marked(stream: VideoStream, name: str) -> bool:
     disposition = getattr(stream, "disposition", None)  # PyAV 12 does not tell
-    return disposition is not None and bool(disposition & type(disposition).attached_pic)
+    return disposition is not None and bool(disposition & getattr(type(disposition), name))
 
 
 def check_decoder(path: Path, stream: Stream) -> None:
     """Raises InputError when nobody here can decode `stream` of `path`."""
     if stream.codec_context is None:
         raise InputError(f"{path}: its {stream.type} codec is not supported; convert it to MP4 or WAV first")
+    if isinstance(stream, VideoStream) and _marked(stream, "dependent"):
+        raise InputError(
+            f"{path} is a picture in tiles, such as phones' HEIC, which cannot be read; save it as JPEG first"
+        )
 
 
 def decode(container: InputContainer, stream: Stream) -> Iterator[Frame]:

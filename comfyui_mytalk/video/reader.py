@@ -9,7 +9,7 @@ import math
 import mmap
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, islice
@@ -28,7 +28,7 @@ from torch import Tensor
 from ..errors import InputError
 from .colour import ACCURATE, FULL_RANGE, ColourTags, swscale_matrix
 from .index import FrameIndex, scan
-from .media import check_decoder, check_span, decode, open_media, video_stream
+from .media import TIMECODE, check_decoder, check_span, decode, open_media, tags, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
 REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
@@ -39,7 +39,8 @@ class VideoInfo:
     """The part of a video that is read. `width` and `height` are as shown; `fps` is the mean rate.
 
     `pixel_aspect` is the width of a pixel over its height, nearly always 1; `colour` says what light pixels mean;
-    `interlaced`: each frame is two half pictures of different moments.
+    `interlaced`: each frame is two half pictures of different moments. `tags` are the film's title and the like, and
+    the timecode of its first frame where that is the first one read.
     """
 
     width: int
@@ -51,6 +52,7 @@ class VideoInfo:
     pixel_aspect: Fraction = Fraction(1)
     colour: ColourTags = ColourTags()
     interlaced: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,16 @@ class VideoReader:
             check_decoder(self.path, stream)
             self._index = scan(container, stream)
             has_audio, aspect = bool(container.streams.audio), stream.sample_aspect_ratio or Fraction(1)
-            colour = ColourTags.of(stream.codec_context)
+            colour, said = ColourTags.of(stream.codec_context), tags(container, stream)
         self._first, self._stop = cut(self._index, start, duration, self.path)
         self.offset = float(self._index.seconds[self._first])
         self._turn, self._size, (height, width), interlaced = self._look()
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced)
+        if self._first:
+            said.pop(TIMECODE, None)
+        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced, said)
         self.info = VideoInfo(*form)
 
     def __len__(self) -> int:
@@ -191,7 +195,10 @@ class VideoReader:
         """Of the first frame: how it is turned, coded (width, height), (height, width) as shown, whether interlaced."""
         head = next(self._decode(self._first), None)
         if head is None:
-            raise InputError(f"no frame of {self.path} can be decoded: it is damaged, or its codec is not supported")
+            raise InputError(
+                f"no frame of {self.path} can be decoded: it is damaged, or its codec (animated WebP, for one) is not "
+                "supported; convert it to MP4 first"
+            )
         frame, turn = head[0], Turn.of(head[0], self.path)
         shown = (frame.height, frame.width)
         shown = shown[::-1] if turn.transpose else shown

@@ -46,7 +46,8 @@ class VideoWriter:
 
     `crf` is x264's quality, 0 to 51, lower is better; 0 stores RGB bit by bit, which few players show. Odd sizes are
     kept exactly, at full colour resolution. Without `times`, frames are `1 / fps` apart. Sound goes on until `end`
-    seconds, or else `1 / fps` after the last frame began. `colour` is what the file says that its pixels mean.
+    seconds, or else `1 / fps` after the last frame began. `colour` is what the file says that its pixels mean, `tags`
+    its title and the like, so far as its format has room for them.
     Raises InputError, at once, when `path` cannot be written.
     """
 
@@ -61,10 +62,11 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         end: float | None = None,
         colour: ColourTags | None = None,
+        tags: dict[str, str] | None = None,
     ) -> None:
         self.path = check_output(path, SUFFIXES)
         self.width, self.height, self.crf, self.pixel_aspect = width, height, crf, pixel_aspect
-        self.end, self.colour = end, colour or ColourTags()
+        self.end, self.colour, self.tags = end, colour or ColourTags(), tags or {}
         self.fps = Fraction(fps).limit_denominator(1001)
         self.audio = for_aac(audio) if audio is not None else None
         # One frame is a whole number of ticks, so that constant rates stay exact.
@@ -77,6 +79,7 @@ class VideoWriter:
         with ExitStack() as stack:
             aside = stack.enter_context(write_aside(self.path))
             self._container = stack.enter_context(_open(aside))
+            self._container.metadata.update(self.tags)
             self._video = self._add_video()
             self._sound = add_audio_stream(self._container, "aac", self.audio) if self.audio else None
             stack.push(self._finish)

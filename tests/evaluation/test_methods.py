@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 from comfyui_mytalk.evaluation import methods
 from comfyui_mytalk.evaluation.evaluate import OPTIONS, add_arguments, describe_settings
 from comfyui_mytalk.evaluation.methods import OURS, Studio, reference_bank
-from comfyui_mytalk.evaluation.talks import PAIRED, Case, Talk
+from comfyui_mytalk.evaluation.talks import PAIRED, UNPAIRED, Case, Talk
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.options import SyncOptions
 from comfyui_mytalk.speaking import Spoken
@@ -44,6 +45,18 @@ def test_each_half_speaks_in_the_style_of_the_other(case: Case, monkeypatch: pyt
     monkeypatch.setattr(methods, "speak_in_style", speak)
     studio().speak(case)
     assert heard == [list(range(10, 20)), list(range(10))]
+
+
+def test_the_source_is_shifted_by_the_times_of_its_frames(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = case.talk.track.replace(times=torch.linspace(0, 1, FRAMES, dtype=torch.float64).square())
+    seen, case = [], Case(UNPAIRED, replace(case.talk, track=track), case.speaker, case.frames)
+    monkeypatch.setattr(
+        methods, "speak_in_style", lambda _, track, *rest, **given: seen.append(track) or Spoken(track, None)
+    )
+    monkeypatch.setattr(methods, "paint", lambda *given: None)
+    studio().make_shifted(case)
+    assert torch.equal(seen[0].points, track.points.roll(-13, 0)), "frame 13 is shown at 0.47 s"
+    assert torch.equal(seen[0].times, track.times)
 
 
 def test_fixed_references_are_the_networks_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

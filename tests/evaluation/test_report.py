@@ -152,13 +152,16 @@ def test_a_figure_that_a_clip_cannot_give_is_left_out() -> None:
 
 
 def test_report_is_written_whole_and_says_what_a_method_lacks(tmp_path: Path) -> None:
-    report = {"about": {"clips": 4}, "failed": {"x.mp4": "no face"}, **filled().summary()}
+    table = filled()
+    del table.rows["paired"]["static mouth"]["0.mp4"]
+    report = {"about": {"clips": 4}, "failed": {"x.mp4": "no face"}, **table.summary()}
     folder = tmp_path / "new" / "report"
     write_report(folder, report, html_page(report, "mytalk", {}))
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "report.md"]
     assert json.loads((folder / "report.json").read_text()) == report
     row = next(line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| PSNR mouth"))
     assert row == "| PSNR mouth | 3 (3 … 3.5) | – |"
+    assert "| clips | 4 | 3 |" in (folder / "report.md").read_text()
     assert "no face" in (folder / "report.html").read_text()
 
 

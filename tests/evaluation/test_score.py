@@ -105,6 +105,18 @@ def test_frames_of_a_varying_rate_are_compared_at_their_times(
     assert torch.equal(seen[0], times)
 
 
+def test_only_faces_that_the_source_shows_can_be_lost(
+    case: Case, mask: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = torch.arange(len(case.talk)) >= 10
+    source = case.talk.track.replace(found=found, filled=None)
+    film = replace(case, talk=replace(case.talk, track=source), speaker=replace(case.speaker, track=source))
+    monkeypatch.setattr("comfyui_mytalk.evaluation.score.same_person", lambda *_: 1.0)
+    monkeypatch.setattr(Judges, "track", lambda *_: source.replace(found=torch.arange(len(found)) >= 15))
+    figures = score(film, film.frames.clone(), mask, Judges(SimpleNamespace(), SimpleNamespace())).figures
+    assert figures["face_lost"] == 0.5
+
+
 def test_unpaired_is_measured_against_the_speaker_and_leak_against_the_source(case: Case) -> None:
     speaker = late(case.talk, 5)
     unpaired = Case(UNPAIRED, case.talk, speaker, case.frames)
@@ -157,6 +169,17 @@ def test_an_unpaired_case_lasts_as_long_as_its_words(talk: Talk) -> None:
     assert len(case.talk) == len(case.frames) == 15
     own = make_case(RECONSTRUCTION, talk, short)
     assert len(own.frames) == len(talk) and own.speaker is talk and case.speaker is short
+
+
+def test_films_of_a_varying_rate_are_cut_by_frames_and_heard_as_long_as_they_are_seen(talk: Talk, tmp_path) -> None:
+    """Slow at first, they gave fewer pictures than landmarks, and sound of another length."""
+    times = torch.cat([torch.arange(10) * 0.1, 1 + torch.arange(10) * 0.02]).double()
+    with VideoWriter(tmp_path / "film.mp4", 256, 256, 25) as writer:
+        writer.write(talk.frames(), times)
+    film = replace(talk, path=tmp_path / "film.mp4", track=talk.track.replace(times=times), fps=16.1)
+    case = make_case(UNPAIRED, film, film.cut(15))
+    assert len(case.talk) == len(case.frames) == 15
+    assert case.audio.duration == pytest.approx(1.1, abs=1e-4)
 
 
 def test_another_tools_video_is_brought_to_the_sources_frames(case: Case, tmp_path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face
 from comfyui_mytalk.landmarks.sets import landmark_set, mirror_canonical
 from comfyui_mytalk.landmarks.track import FaceTrack
@@ -33,7 +34,7 @@ from comfyui_mytalk.motion.reference import (
     remember,
     unheard_reference,
 )
-from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
+from comfyui_mytalk.motion.style import ENOUGH, SHARPNESS, StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
 from comfyui_mytalk.training.motion_data import Take
 from comfyui_mytalk.training.motion_loss import MotionLoss
@@ -263,6 +264,33 @@ def test_training_adds_to_a_model_and_resumes_to_the_same_weights(tmp_path: Path
             assert torch.equal(value, base.state_dict()[name]), name
     assert any(block.style.weight.abs().max() > 0 for block in whole.denoiser.blocks)
     assert torch.equal(generated(whole, None), generated(base, None))
+
+
+@pytest.mark.parametrize(("before", "heads", "expected"), [(2, 4, "--start has 2"), (0, 3, "a divisor of .* width 16")])
+def test_heads_that_cannot_be_are_refused_before_any_clip_is_read(
+    tmp_path: Path, monkeypatch, before: int, heads: int, expected: str
+) -> None:
+    """Other heads than those of --start were ignored."""
+    given = arguments(tmp_path, 1)
+    given.heads, given.save = heads, tmp_path / "weights.safetensors"
+    base = MotionModel(replace(PARAMS, style_heads=before))
+    for name, result in (("load_motion", base), ("load_speech_encoder", None), ("load_identity", None)):
+        monkeypatch.setattr(style, name, lambda *_, of=result: of)
+    monkeypatch.setattr(style, "check_needs", lambda *_: None)
+    with pytest.raises(InputError, match=f"got --heads {heads}, .*{expected}"):
+        style.main(given)
+
+
+def test_scales_are_not_drawn_to_one(tmp_path: Path, monkeypatch) -> None:
+    """Weight decay pulls a logarithm to 0: an attention of sharpness 1, and one reference frame that is believed."""
+    monkeypatch.setattr(Run, "rate", lambda *_: 1.0)
+    given = arguments(tmp_path, 2)
+    given.weight_decay = 50.0
+    base = MotionModel(replace(PARAMS, style_heads=0)).eval()
+    extractor = IdentityExtractor(IdentityParams(width=8, layers=1, dim=4))
+    attention = style.train(base, [take("x", 200), take("y", 120)], extractor, given).style
+    for scale, begun in ((attention.sharpness, SHARPNESS), (attention.enough, ENOUGH)):
+        torch.testing.assert_close(scale.detach(), torch.full_like(scale, begun).log(), atol=0.1, rtol=0)
 
 
 def test_of_a_long_film_a_minute_is_looked_at(model, monkeypatch) -> None:

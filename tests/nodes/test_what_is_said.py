@@ -253,9 +253,10 @@ def test_a_track_without_a_face_is_named(host, clip) -> None:
     lost = clip.track.replace(found=torch.zeros(len(clip.track), dtype=torch.bool), filled=None)
     said = refused(host, "MyTalkIdentityEmbed", track=lost, model=NAMES["identity"])
     assert said.startswith("track: found no usable face")
-    few = {"images": clip.images[:2], "track": clip.track[:2]}
-    said = refused(host, "MyTalkTuneActor", **few, model=NAMES["appearance"])
-    assert said.startswith("images: got 2 frames with a usable face")
+    for count in (1, 2):
+        few = {"images": clip.images[:count], "track": clip.track[:count]}
+        said = refused(host, "MyTalkTuneActor", **few, model=NAMES["appearance"])
+        assert said.startswith(f"images: got a usable face in {count} of {count} frames, expected one in more than 12 ")
 
 
 def test_speech_that_was_cut_is_said(host) -> None:

@@ -202,6 +202,17 @@ def test_sound_of_joined_recordings_follows_each_other(tmp_path):
     assert read_audio(tmp_path / "x.ts").duration == pytest.approx(7, abs=0.1)
 
 
+def test_names_in_old_encodings_are_no_reason_to_refuse_a_recording(tmp_path):
+    """Windows programs write Latin-1 or GBK into WAV and AVI; PyAV raised UnicodeDecodeError on opening them."""
+    write_audio(tmp_path / "a.wav", Audio(torch.zeros(1, 800), 16_000))
+    artist = b"INFOIART\x06\x00\x00\x00Andr\xe9\x00"
+    info = b"LIST" + len(artist).to_bytes(4, "little") + artist
+    riff = (tmp_path / "a.wav").read_bytes()
+    size = int.from_bytes(riff[4:8], "little") + len(info)
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + size.to_bytes(4, "little") + riff[8:36] + info + riff[36:])
+    assert read_audio(tmp_path / "a.wav").duration == 0.05
+
+
 def test_fitting_cuts_or_fills_with_silence():
     audio = Audio(torch.ones(2, 800), 8000)
     assert fit_audio(audio, 0.05).waveform.shape == (2, 400)

@@ -75,6 +75,17 @@ def test_numbers_that_make_no_sense_are_refused(options: tuple[str, ...], capsys
     assert f"argument {options[0]}: got '{options[1]}', expected a" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_no_trainer_takes_numbers_that_are_none_or_below_0(trainer: str, capsys: pytest.CaptureFixture) -> None:
+    """AdamW raised ValueError for its decay, once the features were there; a loss of weight nan trained to the end."""
+    parser = parser_of(trainer)
+    for option in (a.option_strings[0] for a in parser._actions if isinstance(a.default, float)):
+        for value in ("nan", "-0.5"):
+            with pytest.raises(SystemExit):
+                parser.parse_args(["--data", "x", f"{option}={value}"])
+            assert f"argument {option}: got {value!r}, expected a number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("save", ["weights.pt", "folder.safetensors", "file/weights.safetensors"])
 def test_weights_that_cannot_be_written_are_refused_before_any_work(data: Path, tmp_path: Path, save: str) -> None:
     (tmp_path / "folder.safetensors").mkdir()

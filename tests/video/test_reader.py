@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import base64
 import mmap
 import struct
 import weakref
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -207,6 +209,22 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path, name):
     assert reader.info.frames == len(frames) == 1
     assert times.tolist() == [0]
     assert np.array_equal(frames[0], still)
+
+
+# An AVIF of two grey tiles of 64x64 beside each other, deflated: phones' HEIC is made like it.
+TILES = (
+    "eNpjYGCQSSupLMjNTDNkAAIQnViWmZabmZjGwMAYnJtaksgAAYoZKTlFUDZDQWZyCQMa4CvILMkFs5iB2CozJz8ZxHEB8RmBDCBmLAcZxMAE5c"
+    "0A85ihvJ1AmgOIfTMz89Lg5ogCOakgDSA1iWUGYGciBJmwCQL1pRdlpoCYMplFqWlQBwqkZOamAyWZgEaB1JVmFhQVAGmfzILkfCDNk1hm6NzI"
+    "wANSK5JZXJAK1ecAxchiDVAxgYLMikywnRwcIMcrZhbkwkIM6G3mRiYWBiYwyczEzAIUDMpNSSwRYuDilBCt/7uISYqXw0hIiP37t5UMTRx2QB"
+    "PPn+EL+xJAUAE4PBoYHADfnkhb"
+)
+
+
+def test_a_picture_in_tiles_is_refused(tmp_path):
+    """The first tile was taken for the picture. Old PyAV cannot open such files."""
+    (tmp_path / "photo.avif").write_bytes(zlib.decompress(base64.b64decode(TILES)))
+    with pytest.raises(InputError, match="photo.avif (is a picture in tiles, .*; save it as JPEG|as a video file)"):
+        VideoReader(tmp_path / "photo.avif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -62,6 +62,17 @@ def test_flat_colours_and_size_survive(tmp_path, width, height):
     assert np.abs(found.numpy().astype(int) - frames).max() <= (2 if hasattr(Interpolation, "FULL_CHR_H_INT") else 3)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_what_stays_true_of_a_film_is_carried_over(tmp_path, suffix):
+    true = {"title": "Tänze", "artist": "Ann", "comment": "take 3", "timecode": "10:00:00:00"}
+    write(tmp_path / f"film{suffix}", noise(5, 64, 48), tags={**true, "lyrics": "old words", "encoder": "x264"})
+    film = tmp_path / f"film{suffix}"
+    assert VideoReader(film).info.tags == true
+    assert "timecode" not in VideoReader(film, start=0.04).info.tags, "it is of another frame"
+    again = write(tmp_path / "again.mp4", noise(5, 64, 48), tags=VideoReader(film).info.tags)
+    assert VideoReader(again).info.tags == true
+
+
 @pytest.mark.parametrize(("width", "matrix"), [(64, 6), (1280, 1)])
 def test_colours_are_tagged_as_players_assume(tmp_path, width, matrix):
     path = write(tmp_path / "x.mp4", noise(1, width, 32))

@@ -42,7 +42,7 @@ from .landmarks.track import FaceTrack
 from .stages import in_turn
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
-RIM = 3  # pixels of a crop around what lies before a face that are tinged by it
+RIM = 3  # pixels of a crop around what lies in front of a face that are tinged by it
 BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
 
 
@@ -59,8 +59,8 @@ def select_references(
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
     are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
-    no frame is usable. Frames with an `occlusion` before the lips are left out unless that is all of them; others lose
-    it. Of several people in a film with cuts, `count` are cut for each.
+    no frame is usable. Frames with an `occlusion` of the lips are left out unless that is all of them; others lose it.
+    Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
         turns = [(place, count, fixed, in_turn(progress, turn, len(people)), occlusion) for turn in range(len(people))]
@@ -94,7 +94,7 @@ def select_references(
 def _uncovered(
     frames: Tensor, crops: Tensor, full: list[Tensor], points: Tensor, occlusion: Occlusion
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Pictures of the `frames (m,)` without what was found before the face, one row of `occlusion` each.
+    """Pictures of the `frames (m,)` without what was found in front of the face, one row of `occlusion` each.
 
     Those in which it stays, because none shows what is behind, are left out, unless that is all of them.
     """
@@ -166,7 +166,7 @@ class Painted(NamedTuple):
     skin: Tensor
 
     def behind(self, occlusion: Occlusion) -> Painted:
-        """The same without what lies before the face, one row a crop."""
+        """The same without what lies in front of the face, one row a crop."""
         mask, face, skin = (x * (1 - occlusion.shares(x.shape[-1])) for x in (self.mask, self.face, self.skin))
         return self._replace(mask=mask, face=face, skin=skin)
 
@@ -223,7 +223,7 @@ def render_frames(
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and masks of 256 crops.
 
     Frames that are not `usable (b,)` pass through bit for bit. `masks` and `keep (b, h, w)`: as in `lay_back`.
-    `occlusion`: what was found before these faces; it stays, and takes no part in matching colours.
+    `occlusion`: what was found in front of these faces; it stays, and takes no part in matching colours.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
@@ -244,7 +244,7 @@ def render_frames(
 class ClipRenderer:
     """Renders any stretch of a clip; what is shown to the network is chosen on the whole clip beforehand.
 
-    `spoken` are the new mouths, `place` where they go; `occlusion` is what was found before the face.
+    `spoken` are the new mouths, `place` where they go; `occlusion` is what was found in front of the face.
     """
 
     def __init__(

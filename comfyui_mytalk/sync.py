@@ -119,7 +119,7 @@ def show_inputs(
 def see_occlusions(
     models: Models, source: FrameSource, track: FaceTrack, progress: Progress = None
 ) -> Occlusion | None:
-    """What lies before the face in a clip; None when it is to be painted over."""
+    """What lies in front of the face in a clip; None when it is to be painted over."""
     if models.occlusion is None:
         return None
     return find_occlusion(models.occlusion, source, track, CHUNK, progress)
@@ -133,7 +133,7 @@ def show_references(
     progress: Progress = None,
     occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
-    """References as `options` want them, from the clip with this track, without what lies before the face."""
+    """References as `options` want them, from the clip with this track, without what lies in front of the face."""
     fixed = options.references == "fixed"
     count = model.params.references if fixed else BANK
     return select_references(source, track, geometry(track), count, fixed, progress, occlusion)

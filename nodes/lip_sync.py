@@ -1,4 +1,4 @@
-"""All steps in one node: the nine of the paper, what lies before the face, and rest in pauses."""
+"""All steps in one node: the nine of the paper, what lies in front of the face, and rest in pauses."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def render(
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
-    Where `keep (f, h, w)` is 1 the frames stay as they are, and so does what was found before the face. Crops go
+    Where `keep (f, h, w)` is 1 the frames stay as they are, and so does what was found in front of the face. Crops go
     straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
     model, batch = painter

@@ -1,4 +1,4 @@
-"""The demo actor with a drawn hand passing before the chin: the film, painted over, and kept, one row each.
+"""The demo actor with a drawn hand passing in front of the chin: the film, painted over, and kept, one row each.
 
     python -m scripts.occlusion_picture docs/occlusion.jpg
 

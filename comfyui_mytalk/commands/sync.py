@@ -81,7 +81,7 @@ def add_choices(parser: ArgumentParser) -> None:
     add(
         "--keep-occlusions",
         action=BooleanOptionalAction,
-        help="a hand or a microphone that is seen before the mouth stays as filmed (default), or is painted over",
+        help="a hand or a microphone that is seen in front of the mouth stays as filmed (default), or is painted over",
     )
     add("--tune", type=whole_number(0), metavar="N", help="first N steps of tuning on this actor (default 0)")
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")

@@ -96,8 +96,8 @@ class WithoutNetwork(nn.Module):
 class Studio:
     """Makes the video of any method for a case.
 
-    What lies before the face stays as filmed whoever paints, and is taken out of all references. Where the source is
-    the right answer, what stays is right: kept for ours alone it would count as better painting.
+    What lies in front of the face stays as filmed whoever paints, and is taken out of all references. Where the source
+    is the right answer, what stays is right: kept for ours alone it would count as better painting.
     """
 
     def __init__(self, models: Models, options: SyncOptions) -> None:
@@ -120,7 +120,7 @@ class Studio:
         return paint(self.painters[painter], case, self.move(case, movement), self.see(case), fixed)
 
     def see(self, case: Case) -> Occlusion | None:
-        """What lies before the face, as `sync` finds it; looked for once where two protocols show the same talk."""
+        """What lies in front of the face, as `sync` finds it; looked for once where protocols share a talk."""
         if self._seen is None or self._seen[0] is not case.talk:
             self._seen = case.talk, see_occlusions(self.models, case.source, case.talk.track)
         return self._seen[1]

@@ -63,8 +63,10 @@ def select_references(
     Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
-        turns = [(place, count, fixed, in_turn(progress, turn, len(people)), occlusion) for turn in range(len(people))]
-        banks = [select_references(source, one, *told) for (one, _), told in zip(people, turns, strict=True)]
+        banks = []
+        for turn, (person, _) in enumerate(people):
+            part = in_turn(progress, turn, len(people))
+            banks.append(select_references(source, person, place, count, fixed, part, occlusion))
         names = [int(track.people[own][0]) for _, own in people]
         return joined(banks, names, _first_face(place))
     allowed = track.usable
@@ -262,9 +264,19 @@ class ClipRenderer:
         self, frames: Tensor, part: slice, masks: Tensor | None = None, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """`render_frames` of the `frames (b, h, w, 3)` that are `part` of the clip; `masks` and `keep` are theirs."""
-        shown, before = self.schedule[part], None if self.occlusion is None else self.occlusion[part]
-        told = (self.place[part], self.spoken.points[part], self.bank.gather(shown), self.spoken.usable[part])
-        return render_frames(self.model, frames, *told, masks, self.bank.fine(shown), keep, before)
+        shown = self.schedule[part]
+        return render_frames(
+            self.model,
+            frames,
+            self.place[part],
+            self.spoken.points[part],
+            self.bank.gather(shown),
+            self.spoken.usable[part],
+            masks=masks,
+            fine=self.bank.fine(shown),
+            keep=keep,
+            occlusion=None if self.occlusion is None else self.occlusion[part],
+        )
 
 
 def render_clip(

@@ -48,38 +48,58 @@ def sync_video(
     """
     options = options or SyncOptions()
     given = read_inputs(video, speech, out, options)
-    models, watch, told = load_models(options), Stopwatch(), partial(stage_progress, progress)
+    models, watch, progress_in = load_models(options), Stopwatch(), partial(stage_progress, progress)
     with watch.stage("face"):
         film = given.film
-        filmed = track_faces(film.chunks(CHUNK), models.landmarker, given.face, told("face"), len(film))
+        filmed = track_faces(film.chunks(CHUNK), models.landmarker, given.face, progress_in("face"), len(film))
     with watch.stage("occlusions"):
-        before = see_occlusions(models, film, filmed, told("occlusions"))
+        occlusion = see_occlusions(models, film, filmed, progress_in("occlusions"))
     source = FittedReader(film, given.line.index)
     track = fit_track(filmed, source.index, source.times)
     with watch.stage("motion"):
-        spoken, style = speak_inputs(models, given, filmed, track, options, told("motion"))
+        spoken, style = speak_inputs(models, given, filmed, track, options, progress_in("motion"))
     with watch.stage("references"):
-        bank = show_inputs(models, given, filmed, before, options, told("references"))
+        bank = show_inputs(models, given, filmed, occlusion, options, progress_in("references"))
     if given.tune is not None:
         with watch.stage("tune"):
-            tuning = tune_on_clip(models.appearance, film, filmed, given.tune, told("tune"))
+            tuning = tune_on_clip(models.appearance, film, filmed, given.tune, progress_in("tune"))
             dtype = pick_dtype(options.dtype, pick_device(options.device))
             models.appearance = tuned_copy(models.appearance, tuning).to(dtype)
-    before = None if before is None else before[source.index]
+    occlusion = None if occlusion is None else occlusion[source.index]
     with watch.stage("picture"), open_output(given, options.crf) as writer:
         stays = None if given.keep is None else given.keep.chunks(CHUNK, source.index)
-        clip = (models.appearance, source, spoken, geometry(track, spoken), bank)
-        for frames, times, _ in render_clip(*clip, CHUNK, told("picture"), stays, before):
+        place = geometry(track, spoken)
+        painted = render_clip(
+            models.appearance,
+            source,
+            spoken,
+            place,
+            bank,
+            CHUNK,
+            progress_in("picture"),
+            keep=stays,
+            occlusion=occlusion,
+        )
+        for frames, times, _ in painted:
             writer.write(frames, times)
-    covered = None if before is None else before.rows >= 0
+    covered = None if occlusion is None else occlusion.rows >= 0
     return report(video, speech, given, options, spoken, style, bank.frames, watch.seconds, covered)
 
 
 def open_output(given: Inputs, crf: int) -> VideoWriter:
     """The file to write, in the form of the film, with the speech."""
-    info, end = given.film.info, given.line.end
-    form = (info.width, info.height, info.fps, given.audio, crf, info.pixel_aspect)
-    return VideoWriter(given.out, *form, end, info.colour)
+    info = given.film.info
+    return VideoWriter(
+        given.out,
+        info.width,
+        info.height,
+        info.fps,
+        audio=given.audio,
+        crf=crf,
+        pixel_aspect=info.pixel_aspect,
+        end=given.line.end,
+        colour=info.colour,
+    )
 
 
 def speak_inputs(
@@ -103,17 +123,17 @@ def show_inputs(
     models: Models,
     given: Inputs,
     filmed: FaceTrack,
-    before: Occlusion | None,
+    occlusion: Occlusion | None,
     options: SyncOptions,
     progress: Progress,
 ) -> ReferenceBank:
     """References from the clip that was given for them; of the film itself, track and occlusion are known."""
     if given.shown is not given.film:
         filmed = track_faces(given.shown.chunks(CHUNK), models.landmarker)
-        before = see_occlusions(models, given.shown, filmed)
+        occlusion = see_occlusions(models, given.shown, filmed)
     elif given.keep is not None:
-        before = either(before, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
-    return show_references(models.appearance, given.shown, filmed, options, progress, before)
+        occlusion = either(occlusion, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
+    return show_references(models.appearance, given.shown, filmed, options, progress, occlusion)
 
 
 def see_occlusions(

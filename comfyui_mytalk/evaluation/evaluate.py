@@ -44,9 +44,9 @@ from .syncnet import load_syncnet
 from .talks import PROTOCOLS, partners
 
 OPTIONS = (
-    *("seed", "steps", "strength", "style_strength", "references", "keep_occlusions"),
-    *("speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype"),
-)
+    "seed", "steps", "strength", "style_strength", "references", "keep_occlusions",
+    "speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype",
+)  # fmt: skip
 WEIGHTS = ("motion", "appearance", "identity", "occlusion")
 
 

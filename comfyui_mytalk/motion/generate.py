@@ -280,8 +280,8 @@ def _speak_in_turn(
     """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""
     people, points = list(track.each_person()), track.points.clone()
     for turn, (person, own) in enumerate(people):
-        told = in_turn(progress, turn, len(people))
-        points[own] = speak(model, person, features, identity, options, told, style).points[own]
+        part = in_turn(progress, turn, len(people))
+        points[own] = speak(model, person, features, identity, options, part, style).points[own]
     if not people:
         speak(model, track.replace(people=None), features, identity, options)  # says that no face is usable
     return track.replace(points=points)

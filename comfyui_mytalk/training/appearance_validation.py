@@ -131,8 +131,8 @@ def network(model: AppearanceModel) -> Method:
 
     def method(raw: RawSample, sample: Sample) -> Tensor:
         picture, size = model(*sample.to(device).inputs).cpu(), raw.crop.shape[-1]
-        told = (raw.images, raw.reference_points, raw.reference_masks, raw.openings)
-        references = References(*(tensor[None] for tensor in told))
+        parts = (raw.images, raw.reference_points, raw.reference_masks, raw.openings)
+        references = References(*(tensor[None] for tensor in parts))
         return finish_mouth(model.params, picture, sample.inputs.references, raw.points[None], references, size)
 
     return method

@@ -127,8 +127,17 @@ class VideoReader:
         last = self._stop - 1
         seconds = float(self._index.seconds[last]) - self.offset + self._index.shown(last)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced)
-        self.info = VideoInfo(*form)
+        self.info = VideoInfo(
+            width,
+            height,
+            self._index.fps,
+            frames=len(self),
+            duration=seconds,
+            has_audio=has_audio,
+            pixel_aspect=aspect,
+            colour=colour,
+            interlaced=interlaced,
+        )
 
     def __len__(self) -> int:
         return self._stop - self._first

@@ -1,6 +1,6 @@
 """What the appearance trainer reports: mouth-box PSNR and SSIM on people it never saw, beside no network at all.
 
-Protocol (docs/evaluation.md): references from the first half of a clip, targets from the second half, true
+Protocol (A1 of docs/experiments.md): references from the first half of a clip, targets from the second half, true
 landmarks, faces of at least 100 px, medians over a corpus' clips, mean over corpora.
 """
 

@@ -18,6 +18,7 @@ from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")  # what a folder of clips may hold
 LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
 NOT_MEDIA = {"tty"}  # FFmpeg draws text files as pictures of a terminal
 

@@ -16,10 +16,11 @@ from .appearance.mask import MaskExtent
 from .appearance.occlusion import Occlusion, OcclusionNet, landmark_marks, reaching_in, settle
 from .appearance.uncover import LIPS, SPOILT_LIPS, covers
 from .errors import InputError
-from .frames import FrameSource, Progress, cut_source, pick_frames
+from .frames import FrameSource, cut_source, pick_frames
 from .geometry import Geometry
 from .landmarks.align import CROP_SIZE, apply_transform, invert, resized, sample_affine
 from .landmarks.track import FaceTrack
+from .stages import Progress
 from .video.reader import VideoReader
 from .video.timing import FittedReader
 

@@ -32,14 +32,14 @@ from .appearance.references import (
 )
 from .appearance.render import References, render_crops, window_mask
 from .appearance.uncover import SPOILT, covers, filled_in, uncover
-from .frames import FrameSource, Progress, cut_sizes, cut_source
+from .frames import FrameSource, cut_sizes, cut_source
 from .geometry import Geometry
 from .keep import covers_lips
 from .landmarks.align import CROP_SIZE, resized, sample_affine
 from .landmarks.canonical import to_canonical
 from .landmarks.sets import AROUND
 from .landmarks.track import FaceTrack
-from .stages import in_turn
+from .stages import Progress, in_turn
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
 RIM = 3  # pixels of a crop around what lies in front of a face that are tinged by it

@@ -17,7 +17,7 @@ from .appearance.occlusion import Occlusion
 from .appearance.references import BANK
 from .appearance.tuning import tuned_copy
 from .devices import pick_device, pick_dtype
-from .frames import CHUNK, FrameSource, Progress
+from .frames import CHUNK, FrameSource
 from .geometry import geometry
 from .inputs import Inputs, read_inputs
 from .keep import either, find_occlusion, told_occlusion
@@ -28,7 +28,7 @@ from .pipeline import render_clip, select_references
 from .report import report
 from .speaking import Spoken, heard_in, speak_in_style
 from .speech.audio import fit_audio
-from .stages import StageProgress, Stopwatch, stage_progress
+from .stages import Progress, StageProgress, Stopwatch, stage_progress
 from .training.tune import tune_on_clip
 from .video.timing import FittedReader, last_shown
 from .video.writer import VideoWriter

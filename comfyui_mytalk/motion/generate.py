@@ -6,7 +6,6 @@ f source frames   t motion frames (25 fps)   s speech frames (50 Hz)   r identit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
-from ..stages import in_turn
+from ..stages import Progress, in_turn
 from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips, smooth_motion
@@ -30,7 +29,6 @@ from .windows import cut_windows, fuse_windows, in_batches, window_starts
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
 
-Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
 SEEDS = 2**64  # what torch's generators tell apart
 MOST = 10  # of each strength: hands slip, and a mouth a hundred times as wide takes all memory
@@ -84,7 +82,7 @@ def generate_motion(
     identity: Tensor,
     reference: Tensor,
     options: MotionOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     memory: StyleMemory | None = None,
 ) -> Tensor:
     """Lower-face motion for any length of speech, in fused windows (MyTalk, section 3.3).
@@ -171,7 +169,7 @@ def mixed_style(model: MotionModel, speech: Tensor, memory: StyleMemory | None, 
     return options.style_strength * in_batches(mix, options.window_batch, speech)
 
 
-def with_progress(denoise: Denoise, steps: int, progress: Progress | None) -> Denoise:
+def with_progress(denoise: Denoise, steps: int, progress: Progress) -> Denoise:
     """Report after each call of `denoise`."""
     if progress is None:
         return denoise
@@ -231,7 +229,7 @@ def speak(
     features: Tensor,
     identity: Tensor,
     options: MotionOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     style: FaceTrack | None = None,
     memory: StyleMemory | None = None,
 ) -> FaceTrack:
@@ -274,7 +272,7 @@ def _speak_in_turn(
     features: Tensor,
     identity: Tensor,
     options: MotionOptions,
-    progress: Progress | None,
+    progress: Progress,
     style: FaceTrack | None,
 ) -> FaceTrack:
     """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""

@@ -80,4 +80,6 @@ def in_frames(occlusion: Occlusion, track: FaceTrack, size: tuple[int, int]) -> 
 def describe_occlusion(occlusion: Occlusion) -> str:
     """One line for people."""
     found = int((occlusion.rows >= 0).sum())
+    if not found:
+        return "nothing is in front of the face"
     return f"something is in front of the face in {found} of {counted(len(occlusion), 'frame')}"

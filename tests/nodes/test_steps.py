@@ -110,6 +110,8 @@ def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
         images[frame][(at - x) ** 2 + (at[:, None] - y) ** 2 < reach**2] = 0.08
     seen, report = host.run("MyTalkFindOcclusions", images=images, track=clip.track, model="occlusion_small")
     assert report == "something is in front of the face in 10 of 10 frames"
+    bare, report = host.run("MyTalkFindOcclusions", images=clip.images, track=clip.track, model="occlusion_small")
+    assert report == "nothing is in front of the face" and bare.max() == 0
     for frame, points in enumerate(clip.track.points):
         (x, y), (nose_x, nose_y) = points[[152, 1], :2].long().tolist()
         assert seen[frame, y, x] > 0.9 and seen[frame, nose_y, nose_x] < 0.1

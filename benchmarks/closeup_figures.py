@@ -1,4 +1,4 @@
-"""What the film's own fine detail brings where faces are larger than the network's 256 pixels: docs/models.md.
+"""What the film's own fine detail brings where faces are larger than the network's 256 pixels: docs/experiments.md.
 
     python benchmarks/closeup_figures.py VIDEO...
 

@@ -1,4 +1,4 @@
-"""How exactly edited landmark pictures are read back, on prepared clips: the figures of docs/models.md.
+"""How exactly edited landmark pictures are read back, on prepared clips: the figures of docs/experiments.md.
 
     python benchmarks/drawing_figures.py PREPARED --clips 12
 

@@ -93,8 +93,9 @@ class Graph:
         motion = self.node("LandmarkDiffusionSampler", **face, steps=self.steps)[0]
         drawn = self.node("RenderLandmarkImage", track=motion)[0]
         references = self.node("MaskedReferenceSelect", images=images, track=track)[0]
-        told = {"track": track, "motion": motion, "landmark_images": drawn, "references": references}
-        crops, mask = self.node("AppearanceVAE", images=images, **told)
+        crops, mask = self.node(
+            "AppearanceVAE", images=images, track=track, motion=motion, landmark_images=drawn, references=references
+        )
         frames = self.node("PasteBack", images=images, crops=crops, crop_mask=mask, track=track)[0]
         start = perf_counter()
         sound = Audio(speech["waveform"][0], speech["sample_rate"])

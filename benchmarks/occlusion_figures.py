@@ -59,8 +59,8 @@ def main() -> None:
         here, lips = int((found.rows >= 0).sum()), int(covers_lips(found, place).sum())
         frames, somewhere, mouth = frames + int(clip.found.sum()), somewhere + here, mouth + lips
         if here:
-            print(f"{clip.path.stem}: something in {here} of {int(clip.found.sum())} frames, before the lips in {lips}")
-    print(f"{len(clips[:: args.every])} clips, {frames} frames: something in {somewhere}, before the lips in {mouth}")
+            print(f"{clip.path.stem}: something in {here} of {int(clip.found.sum())} frames, over the lips in {lips}")
+    print(f"{len(clips[:: args.every])} clips, {frames} frames: something in {somewhere}, over the lips in {mouth}")
 
 
 if __name__ == "__main__":

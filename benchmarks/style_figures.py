@@ -65,7 +65,7 @@ def spoken(
         features = take.features[2 * target.start : 2 * target.stop].float()
         upper, memory = take.landmarks[target][:, UPPER].flip(0), remember(take, reference)
         options = MotionOptions(style_strength=strength)
-        lower = generate_motion(model, features, upper, tokens_of(extractor, take), rest, options, style=memory)
+        lower = generate_motion(model, features, upper, tokens_of(extractor, take), rest, options, memory=memory)
         if manner:
             part = take.landmarks[reference]
             lower = match_manner(lower, manner_of(part, torch.ones(len(part), dtype=torch.bool)))

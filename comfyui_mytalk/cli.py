@@ -29,7 +29,7 @@ TRAINERS = {
     "motion": "landmark diffusion: how a mouth moves to speech",
     "style": "the style reference of a motion model: how a person shapes sounds",
     "appearance": "the renderer of the lower face",
-    "occlusion": "the network that sees what lies before a face",
+    "occlusion": "the network that sees what lies in front of a face",
     "sync-judge": "the network that judges lip sync, for evaluation alone",
 }
 EXAMPLES = f"""\

@@ -5,7 +5,7 @@ f frames   b of them in a batch   m picked ones   h w frame size   s crop side
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .geometry import Geometry
 from .landmarks.align import CROP_SIZE, crop_window, cut_crops, resized
+from .stages import Progress
 
-Progress = Callable[[int, int], None] | None
 CHUNK = 8  # frames of a film that are worked on at a time
 
 

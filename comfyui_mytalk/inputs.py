@@ -56,13 +56,16 @@ def read_inputs(video: str | Path, speech: str | Path, out: str | Path, options:
     if film.info.colour.hdr:
         logger.warning(
             "%s is HDR (%s): the output keeps its colours, but with 8 bits, and smooth areas may show steps",
-            *(video, film.info.colour.hdr),
+            video,
+            film.info.colour.hdr,
         )
     if film.info.width % 2 or film.info.height % 2:
         logger.warning(
             "%s has an odd size, %dx%d, which H.264 keeps at full colour resolution only: QuickTime, phones and some "
             "browsers do not show that; cut off a row or column of pixels first, if it is for them",
-            *(video, film.info.width, film.info.height),
+            video,
+            film.info.width,
+            film.info.height,
         )
     if film.info.interlaced:
         logger.warning("%s is interlaced, and the output is not: what moves shows combs; deinterlace it first", video)

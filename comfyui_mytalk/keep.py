@@ -16,20 +16,21 @@ from .appearance.mask import MaskExtent
 from .appearance.occlusion import Occlusion, OcclusionNet, landmark_marks, reaching_in, settle
 from .appearance.uncover import LIPS, SPOILT_LIPS, covers
 from .errors import InputError
-from .frames import FrameSource, Progress, cut_source, pick_frames
+from .frames import FrameSource, cut_source, pick_frames
 from .geometry import Geometry
 from .landmarks.align import CROP_SIZE, apply_transform, invert, resized, sample_affine
 from .landmarks.track import FaceTrack
+from .stages import Progress
 from .video.reader import VideoReader
 from .video.timing import FittedReader
 
-SIDE = 128  # pixels of the crop at which it is kept what lies before it
+SIDE = 128  # pixels of the crop at which it is kept what lies in front of it
 
 
 def find_occlusion(
     net: OcclusionNet, source: FrameSource, track: FaceTrack, chunk: int = 8, progress: Progress = None
 ) -> Occlusion:
-    """What lies before the face in each usable frame of a clip. Reads it once; the same for any `chunk`."""
+    """What lies in front of the face in each usable frame of a clip. Reads it once; the same for any `chunk`."""
     usable, size = track.usable.nonzero()[:, 0], net.params.size
     place = Geometry(track.pose, track.transform, MaskExtent(), track.points)
     points = place[usable].crop_points(track.points[usable]) * (size / CROP_SIZE)
@@ -81,7 +82,7 @@ def _threes(maps: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 
 def covers_lips(occlusion: Occlusion, place: Geometry, chunk: int = 64) -> Tensor:
-    """Which frames of a clip `(f,)` bool are no references, because something was found before the lips."""
+    """Which frames of a clip `(f,)` bool are no references, because something was found in front of the lips."""
     hidden = torch.zeros(len(occlusion), dtype=torch.bool)
     for index in (occlusion.rows >= 0).nonzero()[:, 0].split(chunk):
         points = apply_transform(invert(resized(place.transform[index], SIDE)), place.points[index, :, :2])
@@ -142,7 +143,7 @@ def _told(masks: Iterator[Tensor], transform: Tensor, chunk: int) -> Iterator[tu
 
 
 def either(first: Occlusion | None, second: Occlusion | None) -> Occlusion | None:
-    """What the one or the other says lies before the face; None is nothing."""
+    """What the one or the other says lies in front of the face; None is nothing."""
     if first is None or second is None:
         return second if first is None else first
     here = (torch.maximum(first.rows, second.rows) >= 0).nonzero()[:, 0]

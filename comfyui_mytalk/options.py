@@ -16,8 +16,8 @@ class SyncOptions:
     from `reference_video` when given, whose lips and teeth then show. `style_video`: another clip of the same person,
     in another mood perhaps, whose way of holding and opening the mouth is taken (section 4.3). `style_strength`: how
     much of how the person shapes sounds is taken from that clip, or from the video, where it is heard too; 0 is
-    nothing. `keep_mask`: a picture or video, light where the film stays as it is, a hand before the mouth for one.
-    `keep_occlusions`: what a network finds before the mouth stays too, or is painted over. `tune`: steps of actor
+    nothing. `keep_mask`: a picture or video, light where the film stays as it is, a hand in front of the mouth for one.
+    `keep_occlusions`: what a network finds in front of the mouth stays too, or is painted over. `tune`: steps of actor
     tuning before the pictures are made; `tuned`: an earlier tuning. Names of weights are shipped names or paths.
     """
 

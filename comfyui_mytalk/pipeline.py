@@ -32,17 +32,17 @@ from .appearance.references import (
 )
 from .appearance.render import References, render_crops, window_mask
 from .appearance.uncover import SPOILT, covers, filled_in, uncover
-from .frames import FrameSource, Progress, cut_sizes, cut_source
+from .frames import FrameSource, cut_sizes, cut_source
 from .geometry import Geometry
 from .keep import covers_lips
 from .landmarks.align import CROP_SIZE, resized, sample_affine
 from .landmarks.canonical import to_canonical
 from .landmarks.sets import AROUND
 from .landmarks.track import FaceTrack
-from .stages import in_turn
+from .stages import Progress, in_turn
 
 SAME_CLIP = 1.0  # pixel of a crop: crops are smoothed over time, otherwise where a clip ends
-RIM = 3  # pixels of a crop around what lies before a face that are tinged by it
+RIM = 3  # pixels of a crop around what lies in front of a face that are tinged by it
 BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so that blurred ones can be dropped
 
 
@@ -59,12 +59,14 @@ def select_references(
 
     Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
     are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
-    no frame is usable. Frames with an `occlusion` before the lips are left out unless that is all of them; others lose
-    it. Of several people in a film with cuts, `count` are cut for each.
+    no frame is usable. Frames with an `occlusion` of the lips are left out unless that is all of them; others lose it.
+    Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
-        turns = [(place, count, fixed, in_turn(progress, turn, len(people)), occlusion) for turn in range(len(people))]
-        banks = [select_references(source, one, *told) for (one, _), told in zip(people, turns, strict=True)]
+        banks = []
+        for turn, (person, _) in enumerate(people):
+            part = in_turn(progress, turn, len(people))
+            banks.append(select_references(source, person, place, count, fixed, part, occlusion))
         names = [int(track.people[own][0]) for _, own in people]
         return joined(banks, names, _first_face(place))
     allowed = track.usable
@@ -94,7 +96,7 @@ def select_references(
 def _uncovered(
     frames: Tensor, crops: Tensor, full: list[Tensor], points: Tensor, occlusion: Occlusion
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Pictures of the `frames (m,)` without what was found before the face, one row of `occlusion` each.
+    """Pictures of the `frames (m,)` without what was found in front of the face, one row of `occlusion` each.
 
     Those in which it stays, because none shows what is behind, are left out, unless that is all of them.
     """
@@ -166,7 +168,7 @@ class Painted(NamedTuple):
     skin: Tensor
 
     def behind(self, occlusion: Occlusion) -> Painted:
-        """The same without what lies before the face, one row a crop."""
+        """The same without what lies in front of the face, one row a crop."""
         mask, face, skin = (x * (1 - occlusion.shares(x.shape[-1])) for x in (self.mask, self.face, self.skin))
         return self._replace(mask=mask, face=face, skin=skin)
 
@@ -223,7 +225,7 @@ def render_frames(
     """Frames `(b, h, w, 3)`, uint8 or float 0..1, with the mouth of `points (b, 478, 3)`, and masks of 256 crops.
 
     Frames that are not `usable (b,)` pass through bit for bit. `masks` and `keep (b, h, w)`: as in `lay_back`.
-    `occlusion`: what was found before these faces; it stays, and takes no part in matching colours.
+    `occlusion`: what was found in front of these faces; it stays, and takes no part in matching colours.
     """
     out, mask = frames.clone(), torch.zeros(len(frames), 1, model.params.size, model.params.size)
     index = usable.nonzero()[:, 0]
@@ -244,7 +246,7 @@ def render_frames(
 class ClipRenderer:
     """Renders any stretch of a clip; what is shown to the network is chosen on the whole clip beforehand.
 
-    `spoken` are the new mouths, `place` where they go; `occlusion` is what was found before the face.
+    `spoken` are the new mouths, `place` where they go; `occlusion` is what was found in front of the face.
     """
 
     def __init__(
@@ -262,9 +264,19 @@ class ClipRenderer:
         self, frames: Tensor, part: slice, masks: Tensor | None = None, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """`render_frames` of the `frames (b, h, w, 3)` that are `part` of the clip; `masks` and `keep` are theirs."""
-        shown, before = self.schedule[part], None if self.occlusion is None else self.occlusion[part]
-        told = (self.place[part], self.spoken.points[part], self.bank.gather(shown), self.spoken.usable[part])
-        return render_frames(self.model, frames, *told, masks, self.bank.fine(shown), keep, before)
+        shown = self.schedule[part]
+        return render_frames(
+            self.model,
+            frames,
+            self.place[part],
+            self.spoken.points[part],
+            self.bank.gather(shown),
+            self.spoken.usable[part],
+            masks=masks,
+            fine=self.bank.fine(shown),
+            keep=keep,
+            occlusion=None if self.occlusion is None else self.occlusion[part],
+        )
 
 
 def render_clip(

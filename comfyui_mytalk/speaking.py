@@ -10,12 +10,13 @@ from .errors import InputError
 from .landmarks.track import FaceTrack
 from .models import Models
 from .motion.edit import MotionEdit, edit_motion
-from .motion.generate import MotionOptions, Progress, speak
+from .motion.generate import MotionOptions, speak
 from .motion.identity import identity_tokens
 from .motion.params import FPS
 from .motion.reference import LONGEST, UNHEARD, StyleReference, remember, unheard_reference
 from .options import SyncOptions
 from .speech.audio import Audio, read_audio, speech_16k
+from .stages import Progress
 from .video.reader import VideoReader
 
 
@@ -48,7 +49,7 @@ def speak_in_style(
     track: FaceTrack,
     audio: Audio,
     options: SyncOptions,
-    progress: Progress | None = None,
+    progress: Progress = None,
     style: FaceTrack | None = None,
     reference: Heard | None = None,
 ) -> Spoken:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from .frames import Progress
-
-StageProgress = Callable[[str, int, int], None]
+Progress = Callable[[int, int], None] | None  # told (done, total); what it raises ends the work
+StageProgress = Callable[[str, int, int], None]  # told the stage as well
 
 
 @dataclass

@@ -17,7 +17,7 @@ from .appearance.occlusion import Occlusion
 from .appearance.references import BANK
 from .appearance.tuning import tuned_copy
 from .devices import pick_device, pick_dtype
-from .frames import CHUNK, FrameSource, Progress
+from .frames import CHUNK, FrameSource
 from .geometry import geometry
 from .inputs import Inputs, read_inputs
 from .keep import either, find_occlusion, told_occlusion
@@ -28,7 +28,7 @@ from .pipeline import render_clip, select_references
 from .report import report
 from .speaking import Spoken, heard_in, speak_in_style
 from .speech.audio import fit_audio
-from .stages import StageProgress, Stopwatch, stage_progress
+from .stages import Progress, StageProgress, Stopwatch, stage_progress
 from .training.tune import tune_on_clip
 from .video.timing import FittedReader, last_shown
 from .video.writer import VideoWriter
@@ -48,38 +48,59 @@ def sync_video(
     """
     options = options or SyncOptions()
     given = read_inputs(video, speech, out, options)
-    models, watch, told = load_models(options), Stopwatch(), partial(stage_progress, progress)
+    models, watch, progress_in = load_models(options), Stopwatch(), partial(stage_progress, progress)
     with watch.stage("face"):
         film = given.film
-        filmed = track_faces(film.chunks(CHUNK), models.landmarker, given.face, told("face"), len(film))
+        filmed = track_faces(film.chunks(CHUNK), models.landmarker, given.face, progress_in("face"), len(film))
     with watch.stage("occlusions"):
-        before = see_occlusions(models, film, filmed, told("occlusions"))
+        occlusion = see_occlusions(models, film, filmed, progress_in("occlusions"))
     source = FittedReader(film, given.line.index)
     track = fit_track(filmed, source.index, source.times)
     with watch.stage("motion"):
-        spoken, style = speak_inputs(models, given, filmed, track, options, told("motion"))
+        spoken, style = speak_inputs(models, given, filmed, track, options, progress_in("motion"))
     with watch.stage("references"):
-        bank = show_inputs(models, given, filmed, before, options, told("references"))
+        bank = show_inputs(models, given, filmed, occlusion, options, progress_in("references"))
     if given.tune is not None:
         with watch.stage("tune"):
-            tuning = tune_on_clip(models.appearance, film, filmed, given.tune, told("tune"))
+            tuning = tune_on_clip(models.appearance, film, filmed, given.tune, progress_in("tune"))
             dtype = pick_dtype(options.dtype, pick_device(options.device))
             models.appearance = tuned_copy(models.appearance, tuning).to(dtype)
-    before = None if before is None else before[source.index]
+    occlusion = None if occlusion is None else occlusion[source.index]
     with watch.stage("picture"), open_output(given, options.crf) as writer:
         stays = None if given.keep is None else given.keep.chunks(CHUNK, source.index)
-        clip = (models.appearance, source, spoken, geometry(track, spoken), bank)
-        for frames, times, _ in render_clip(*clip, CHUNK, told("picture"), stays, before):
+        place = geometry(track, spoken)
+        painted = render_clip(
+            models.appearance,
+            source,
+            spoken,
+            place,
+            bank,
+            CHUNK,
+            progress_in("picture"),
+            keep=stays,
+            occlusion=occlusion,
+        )
+        for frames, times, _ in painted:
             writer.write(frames, times)
-    covered = None if before is None else before.rows >= 0
+    covered = None if occlusion is None else occlusion.rows >= 0
     return report(video, speech, given, options, spoken, style, bank.frames, watch.seconds, covered)
 
 
 def open_output(given: Inputs, crf: int) -> VideoWriter:
     """The file to write, in the form of the film, with the speech."""
-    info, end = given.film.info, given.line.end
-    form = (info.width, info.height, info.fps, given.audio, crf, info.pixel_aspect)
-    return VideoWriter(given.out, *form, end, info.colour, info.tags)
+    info = given.film.info
+    return VideoWriter(
+        given.out,
+        info.width,
+        info.height,
+        info.fps,
+        audio=given.audio,
+        crf=crf,
+        pixel_aspect=info.pixel_aspect,
+        end=given.line.end,
+        colour=info.colour,
+        tags=info.tags,
+    )
 
 
 def speak_inputs(
@@ -103,23 +124,23 @@ def show_inputs(
     models: Models,
     given: Inputs,
     filmed: FaceTrack,
-    before: Occlusion | None,
+    occlusion: Occlusion | None,
     options: SyncOptions,
     progress: Progress,
 ) -> ReferenceBank:
     """References from the clip that was given for them; of the film itself, track and occlusion are known."""
     if given.shown is not given.film:
         filmed = track_faces(given.shown.chunks(CHUNK), models.landmarker)
-        before = see_occlusions(models, given.shown, filmed)
+        occlusion = see_occlusions(models, given.shown, filmed)
     elif given.keep is not None:
-        before = either(before, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
-    return show_references(models.appearance, given.shown, filmed, options, progress, before)
+        occlusion = either(occlusion, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
+    return show_references(models.appearance, given.shown, filmed, options, progress, occlusion)
 
 
 def see_occlusions(
     models: Models, source: FrameSource, track: FaceTrack, progress: Progress = None
 ) -> Occlusion | None:
-    """What lies before the face in a clip; None when it is to be painted over."""
+    """What lies in front of the face in a clip; None when it is to be painted over."""
     if models.occlusion is None:
         return None
     return find_occlusion(models.occlusion, source, track, CHUNK, progress)
@@ -133,7 +154,7 @@ def show_references(
     progress: Progress = None,
     occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
-    """References as `options` want them, from the clip with this track, without what lies before the face."""
+    """References as `options` want them, from the clip with this track, without what lies in front of the face."""
     fixed = options.references == "fixed"
     count = model.params.references if fixed else BANK
     return select_references(source, track, geometry(track), count, fixed, progress, occlusion)

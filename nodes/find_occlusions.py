@@ -1,4 +1,4 @@
-"""Beside the steps: what lies before the face, as a mask of what should stay as filmed."""
+"""Beside the steps: what lies in front of the face, as a mask of what should stay as filmed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class FindOcclusions(io.ComfyNode):
             node_id="MyTalkFindOcclusions",
             display_name="Find Occlusions (MyTalk)",
             category=CATEGORY,
-            description="Finds what passes before the lower face: hands, microphones, cups, writing. Connect the mask "
-            "to keep_mask, and it stays as filmed. Lip Sync does the same by itself.",
+            description="Finds what passes in front of the lower face: hands, microphones, cups, writing. Connect the "
+            "mask to keep_mask, and it stays as filmed. Lip Sync does the same by itself.",
             search_aliases=["occlusion", "hand mask", "microphone mask", "obstruction"],
             inputs=[
                 field(io.Image, "images", tooltip="The frames of the clip, in their full size."),
@@ -39,7 +39,7 @@ class FindOcclusions(io.ComfyNode):
                 model_input("occlusion"),
             ],
             outputs=[
-                io.Mask.Output(display_name="mask", tooltip="White where something is before the lower face."),
+                io.Mask.Output(display_name="mask", tooltip="White where something is in front of the lower face."),
                 io.String.Output(display_name="report", tooltip="In how many frames something was found."),
             ],
         )
@@ -57,7 +57,7 @@ class FindOcclusions(io.ComfyNode):
 
 
 def see_occlusions(images: Tensor, track: FaceTrack, model: str, progress: Progress) -> Occlusion:
-    """What lies before the face in `images (f, h, w, c)`."""
+    """What lies in front of the face in `images (f, h, w, c)`."""
     source = TensorSource(images, 1.0)
 
     def run(batch: int) -> Occlusion:
@@ -80,4 +80,6 @@ def in_frames(occlusion: Occlusion, track: FaceTrack, size: tuple[int, int]) -> 
 def describe_occlusion(occlusion: Occlusion) -> str:
     """One line for people."""
     found = int((occlusion.rows >= 0).sum())
-    return f"something is before the face in {found} of {counted(len(occlusion), 'frame')}"
+    if not found:
+        return "nothing is in front of the face"
+    return f"something is in front of the face in {found} of {counted(len(occlusion), 'frame')}"

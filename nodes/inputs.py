@@ -24,7 +24,7 @@ MODELS = {
     "motion": "Motion model in models/mytalk or shipped. It decides how the mouth moves. Default: motion_small.",
     "sync_judge": "Network that judges lip sync, in models/mytalk or shipped; it made nothing that it judges. "
     "Default: sync_judge_small.",
-    "occlusion": "Network that sees what is before a face, in models/mytalk or shipped. Default: occlusion_small.",
+    "occlusion": "Network that sees what is in front of a face, in models/mytalk or shipped. Default: occlusion_small.",
     "appearance": "Appearance model in models/mytalk or shipped. It decides how lips and teeth look. "
     "Default: appearance_small.",
 }
@@ -217,7 +217,7 @@ def keep_input() -> io.Input:
         io.Mask,
         "keep_mask",
         optional=True,
-        tooltip="White stays as filmed: a hand or a microphone before the mouth, from Find Occlusions or from a "
+        tooltip="White stays as filmed: a hand or a microphone in front of the mouth, from Find Occlusions or from a "
         "segmentation. One mask, or one for each frame, as large as the frames. Default: nothing lies over the mouth.",
     )
 
@@ -229,6 +229,6 @@ def occlusions_input() -> io.Input:
         "keep_occlusions",
         default=True,
         optional=True,
-        tooltip="On: a hand, a microphone or writing that is seen before the mouth stays as filmed. Off: it is painted "
-        "over, unless keep_mask says otherwise. Default: on.",
+        tooltip="On: a hand, a microphone or writing that is seen in front of the mouth stays as filmed. Off: it is "
+        "painted over, unless keep_mask says otherwise. Default: on.",
     )

@@ -106,8 +106,8 @@ class LandmarkDiffusionSampler(io.ComfyNode):
         options = MotionOptions(steps, seed, sampler, **strengths, style_strength=style_strength)
         if match_range is not None:
             options = replace(options, match_range=match_range)
-        given = (model, track, speech_features, identity, options, Progress(), style, style_features)
-        return io.NodeOutput(sample_motion(*given)[0])
+        motion, _ = sample_motion(model, track, speech_features, identity, options, Progress(), style, style_features)
+        return io.NodeOutput(motion)
 
 
 def sample_motion(

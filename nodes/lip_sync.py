@@ -1,4 +1,4 @@
-"""All steps in one node: the nine of the paper, what lies before the face, and rest in pauses."""
+"""All steps in one node: the nine of the paper, what lies in front of the face, and rest in pauses."""
 
 from __future__ import annotations
 
@@ -175,17 +175,17 @@ class LipSync(io.ComfyNode):
         choice = face_choice(face, face_index, point_x, point_y, images.shape[1:3])
         features = speech_features(speech, speech_encoder, progress.part(0.0, 0.05))
         track = extract(images, fps, choice, progress.part(0.05, 0.25))
-        before = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
+        occlusion = see_occlusions(images, track, OCCLUSION, progress.part(0.25, 0.3)) if keep_occlusions else None
         with named("images" if style is None else "style"):
             identity = embed_identity(track if style is None else style, identity_model)
         heard = None if said is None else speech_features(a_minute(said), speech_encoder, progress.part(0.3, 0.32))
-        told = (identity, options, progress.part(0.32, 0.4), style, heard)
-        motion, reference = sample_motion(motion_model, track, features, *told)
+        sampling = progress.part(0.32, 0.4)
+        motion, reference = sample_motion(motion_model, track, features, identity, options, sampling, style, heard)
         motion = edit_motion(track, motion, edit, speech_16k(speech), style)
-        bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, before)
+        bank = select(images, track, wanted, fixed, progress.part(0.4, 0.45), keep, occlusion)
         painter = load_model(appearance_model, tuned)
-        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, before)
-        seen = "" if before is None else f"{describe_occlusion(before)}; "
+        frames, mask = render(images, track, motion, bank, painter, progress.part(0.45, 1.0), keep, occlusion)
+        seen = "" if occlusion is None else f"{describe_occlusion(occlusion)}; "
         shown = describe_reference(reference, sound is source_audio)
         report = f"{describe(track)}; {seen}{shown}; {describe_length(given.duration, speech.duration)}"
         return io.NodeOutput(to_host(frames), write_audio(speech), to_host(mask), report, fps)
@@ -249,7 +249,7 @@ def render(
 ) -> tuple[Tensor, Tensor]:
     """Frames like `images (f, h, w, c)`, always float, with the mouths of `motion`, and masks `(f, h, w)`.
 
-    Where `keep (f, h, w)` is 1 the frames stay as they are, and so does what was found before the face. Crops go
+    Where `keep (f, h, w)` is 1 the frames stay as they are, and so does what was found in front of the face. Crops go
     straight into the frames: only the last two nodes of the single steps hold them for a whole clip.
     """
     model, batch = painter

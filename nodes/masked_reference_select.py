@@ -67,7 +67,7 @@ def select(
     occlusion: Occlusion | None = None,
 ) -> ReferenceBank:
     """At most `count` references, to retrieve from or `fixed`; none with lips under `keep (f, h, w)`, or under what was
-    found before the face; what lies elsewhere is taken away."""
+    found in front of the face; what lies elsewhere is taken away."""
     if keep is not None:
         occlusion = either(occlusion, told_occlusion(iter(keep.split(BATCH)), track, BATCH))
     with named("images"):

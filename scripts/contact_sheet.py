@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.sheet import contact_sheet, pick_frames, pick_moments
 from comfyui_mytalk.landmarks.track import load_face_landmarker, track_faces
 from comfyui_mytalk.video.reader import VideoReader
@@ -23,8 +24,11 @@ def main() -> None:
     parser.add_argument("--start", type=float, default=0.0, help="the --start that sync was given (default 0)")
     parser.add_argument("--mouth", action="store_true", help="only the two rows of mouths")
     options = parser.parse_args()
-    source, output = VideoReader(options.source, options.start), VideoReader(options.output)
-    track = track_faces(output.chunks(16), load_face_landmarker("auto"))
+    try:
+        source, output = VideoReader(options.source, options.start), VideoReader(options.output)
+        track = track_faces(output.chunks(16), load_face_landmarker("auto"))
+    except InputError as error:
+        parser.error(str(error))
     moments = pick_moments(min(len(track), source.info.frames), options.columns)
     sheet = contact_sheet(
         pick_frames(source.chunks(16), moments),

@@ -53,6 +53,14 @@ def finish(weights: str, out: str, other: str | None = None, share: float = 0.0,
     save_checkpoint(out, state, "appearance", model_config(params), info)
 
 
+def read_share(text: str) -> float:
+    """The number; raises InputError when it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"got a share of {text!r}, expected a number from 0 to 1") from None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", help="name or path")
@@ -61,12 +69,12 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=float, help=f"{text} (default: as is)")
     parser.add_argument("-o", "--output", required=True)
     options = parser.parse_args()
-    other, share = options.average or (None, 0.0)
+    other, share = options.average or (None, "0")
     limits = {name: value for name in LIMITS if (value := getattr(options, name)) is not None}
     try:
-        finish(options.weights, options.output, other, float(share), **limits)
+        finish(options.weights, options.output, other, read_share(share), **limits)
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

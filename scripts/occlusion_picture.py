@@ -1,4 +1,4 @@
-"""The demo actor with a drawn hand passing before the chin: the film, painted over, and kept, one row each.
+"""The demo actor with a drawn hand passing in front of the chin: the film, painted over, and kept, one row each.
 
     python -m scripts.occlusion_picture docs/occlusion.jpg
 
@@ -29,6 +29,7 @@ SECONDS = 3.0
 HAND = 40  # seed of one that comes from below, with all fingers
 SKIN = (0.66, 0.47, 0.38)
 LOWER_LIP, SIDES = 14, (234, 454)
+LOW = 0.1  # of the square that it is drawn in, from the lip down to the hand: above its edge fingertips are cut off
 SHOWN = (12, 25, 31, 37, 43, 50, 62)  # frames
 BOX, CELL = (0.75, 0.45, 0.75, 0.75), (220, 176)  # face widths left, above, right, below the lip; pixels
 
@@ -38,7 +39,7 @@ def read(path: Path, seconds: float | None = None) -> np.ndarray:
 
 
 def with_hand(frames: np.ndarray, track: FaceTrack) -> np.ndarray:
-    """The hand comes up from below, over the lower lip, and goes."""
+    """The hand comes up from below, to the lower lip, and goes."""
     made, width = frames.copy(), face_width(track)
     size = round(width * 19 / 14.5)
     top = frames.shape[1] - size
@@ -46,7 +47,7 @@ def with_hand(frames: np.ndarray, track: FaceTrack) -> np.ndarray:
         lip, share = track.points[i, LOWER_LIP, :2].numpy(), i / len(made)
         left = int(lip[0] - size / 2)
         up, at = np.sin(np.pi * share), (lip - (left, top)) / size
-        target = np.array([at[0] + 0.25 - 0.2 * up, 1.1 + (at[1] - 1.1) * up])
+        target = np.array([at[0] + 0.25 - 0.2 * up, 1.1 + (at[1] + LOW - 1.1) * up])
         crop = picture[top:, left : left + size].astype(np.float32) / 255
         hand = draw_hand(Scene(crop, target, np.array(SKIN), crop), np.random.default_rng(HAND))
         cover = gaussian_filter(hand.cover, 0.7)[..., None]

@@ -26,7 +26,7 @@ from comfyui_mytalk.training.synthetic_speech import CLASS_NAMES, SILENCE, phone
 LANGUAGES = json.loads((Path(__file__).parent / "synthetic_languages.json").read_text(encoding="utf-8"))
 FIRST_VOWEL = CLASS_NAMES.index("close front")
 RETRIEVAL, PHONEME_EVENTS, PHONEME_IPA, NO_EXIT = 2, 1, 2, 0x8000
-RATE, PITCH, RANGE, WORD_GAP = 1, 3, 4, 7
+RATE, PITCH, RANGE = 1, 3, 4
 LIST_TERMINATED, PHONEME, UTF8 = 0, 7, 1
 
 

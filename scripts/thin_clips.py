@@ -68,7 +68,7 @@ def main() -> int:
         if options.output.resolve() == Path(options.data).resolve():
             raise InputError(f"{options.output} is the folder to read from; name another one")
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     frames = sum(

@@ -169,7 +169,7 @@ def test_sync_does_not_paint_from_frames_with_masked_lips(tmp_path, actor):
 
 
 def test_sync_sees_a_microphone_and_leaves_it(tmp_path, actor):
-    """Dark before the chin: it stays, up to the encoding, unless it is to be painted over."""
+    """Dark in front of the chin: it stays, up to the encoding, unless it is to be painted over."""
     frames, ball = actor[0].clone(), torch.zeros(actor[0].shape[:3], dtype=torch.bool)
     rows, columns = (torch.arange(n) + 0.5 for n in frames.shape[1:3])
     for frame, points in enumerate(actor[1].points):

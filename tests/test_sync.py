@@ -71,7 +71,7 @@ class Steps:
     def put(self, patch: pytest.MonkeyPatch, name: str, act: Any) -> None:
         def step(*inputs: Any, **named: Any) -> Any:
             self.given.setdefault(name, []).append((*inputs, *named.values()))
-            return act(*inputs)
+            return act(*inputs, **named)
 
         patch.setattr(sync, name, step)
 
@@ -92,9 +92,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     steps = Steps()
     models = SimpleNamespace(landmarker="landmarker", occlusion="finder", appearance="painter")
 
-    def paint(*inputs: Any) -> Any:
-        source, chunk, stays = inputs[1], inputs[5], inputs[7]
-        steps.given["kept"] = [] if stays is None else list(stays)
+    def paint(*inputs: Any, keep: Any, **_: Any) -> Any:
+        source, chunk = inputs[1], inputs[5]
+        steps.given["kept"] = [] if keep is None else list(keep)
         yield from ((frames, times, None) for frames, times in source.chunks(chunk))
 
     def tuned(model: Any, tuning: Any) -> Any:
@@ -129,11 +129,11 @@ def numbers(track: FaceTrack) -> list[int]:
 def test_everything_follows_the_timeline_of_the_output(files, steps) -> None:
     report = run(files, face="1", keep_mask=files.masks)
     assert steps["track_faces"][2] == 1, "the face that was asked for"
-    model, source, spoken, place, _, chunk, _, _, before = steps["render_clip"]
+    model, source, spoken, place, _, chunk, _, _, occlusion = steps["render_clip"]
     assert model == "painter" and shades(source) == SHOWN == numbers(spoken)
     assert [numbers(track) for track in place] == [SHOWN, SHOWN], "room for the new mouth and the old"
     assert torch.allclose(spoken.times, torch.arange(len(SHOWN)).double() / FPS, atol=1e-4)
-    assert (before.rows >= 0).tolist() == [frame in COVERED for frame in SHOWN]
+    assert (occlusion.rows >= 0).tolist() == [frame in COVERED for frame in SHOWN]
     kept = torch.cat(steps.given["kept"]).mean((1, 2)) > 0.5
     assert kept.tolist() == [frame in (0, 3) for frame in SHOWN]
     assert report["face"]["covered"] == [[1, 1], [4, 4], [6, 6], [9, 9], [11, 11]]
@@ -143,19 +143,19 @@ def test_everything_follows_the_timeline_of_the_output(files, steps) -> None:
     assert steps["speak_in_style"][2].duration == pytest.approx(len(SHOWN) / FPS)
 
 
-def test_references_are_of_the_film_without_what_is_told_or_found_before_the_face(files, steps) -> None:
+def test_references_are_of_the_film_without_what_is_told_or_found_in_front_of_the_face(files, steps) -> None:
     assert run(files, keep_mask=files.masks)["references"] == [2]
-    _, source, track, _, _, before = steps["show_references"]
+    _, source, track, _, _, occlusion = steps["show_references"]
     assert shades(source) == numbers(track) == list(range(FRAMES))
-    assert (before[0].rows >= 0).nonzero()[:, 0].tolist() == COVERED and before[1] == "told"
+    assert (occlusion[0].rows >= 0).nonzero()[:, 0].tolist() == COVERED and occlusion[1] == "told"
     assert numbers(steps["told_occlusion"][1]) == list(range(FRAMES))
 
 
 def test_references_of_another_video_have_its_own_track_and_occlusions(files, steps) -> None:
     run(files, reference_video=files.other, keep_mask=files.masks)
-    _, source, track, _, _, before = steps["show_references"]
+    _, source, track, _, _, occlusion = steps["show_references"]
     assert shades(source) == numbers(track) == [0, 1, 2, 3]
-    assert len(before) == 4 and "told_occlusion" not in steps.given, "the mask is of the film"
+    assert len(occlusion) == 4 and "told_occlusion" not in steps.given, "the mask is of the film"
 
 
 @pytest.mark.parametrize("styled", [False, True])

@@ -9,6 +9,8 @@ something that landmarks do not know of. Heads that turn differ too, and are let
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +49,7 @@ def covered_pictures(crops: Tensor, points: Tensor, rotation: Tensor, times: Ten
         if not beyond:
             break
         room = len(kept) - int(len(crops) * (1 - MOST))
-        worst = strange.argsort(descending=True, stable=True)[: min(room, -int(-beyond * ROUND // 1))]
+        worst = strange.argsort(descending=True, stable=True)[: min(room, math.ceil(beyond * ROUND))]
         covered[kept[worst]] = True
     return covered
 

@@ -1,4 +1,4 @@
-"""What lies before the lower face: a hand, a microphone, writing. It stays as filmed. Not in the papers.
+"""What lies in front of the lower face: a hand, a microphone, writing. It stays as filmed. Not in the papers.
 
     f frames   s crop side in pixels   c channels
 
@@ -27,8 +27,7 @@ SURE = (0.8, 0.95)  # and those that count in one frame by itself: hands are fas
 LIKELY = (0.1, 0.4)  # and those that count at the edge of what does
 EDGE = 4  # pixels of the network's pictures
 JOINED = 2  # pixels of the network's pictures: parts twice as far apart are one, as letters of a word
-OUTSIDE = 6  # of these pixels beside the face, and before its lower part, from which on something reaches in
-INSIDE = 24
+OUTSIDE, INSIDE = 6, 24  # of these pixels beside the face, and over its lower part, from which on something reaches in
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def _stage(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequentia
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What stays as filmed in the aligned crops of a clip. Frames with nothing before the face take no memory."""
+    """What stays as filmed in the aligned crops of a clip. Frames with nothing in front of the face take no memory."""
 
     rows: Tensor  # (f,) which of the maps each frame has, -1 for none
     maps: Tensor  # (n, s, s) uint8

@@ -38,7 +38,7 @@ def reference_features(points: Tensor, size: int = CROP_SIZE) -> Tensor:
     """What retrieval compares: where the lips lie in the crop. Distances are the lips' root mean square, centimetres.
 
     `points (f, 478, 2)` are landmarks in pixels of a crop of side `size`; gives `(f, c)`. Head turns are in it, since
-    they move the lips in the crop. Opening, width and protrusion alone find worse pictures (docs/models.md).
+    they move the lips in the crop. Opening, width and protrusion alone find worse pictures (docs/experiments.md).
     """
     lips = points[:, torch.cat([landmark_set(name) for name in RINGS]).to(points.device), :2]
     return lips.flatten(1) * (2 * CROP_HALF / size / lips.shape[1] ** 0.5)

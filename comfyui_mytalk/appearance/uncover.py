@@ -1,4 +1,4 @@
-"""References without what lies before them: what is covered in one picture is taken from others. Not in the papers.
+"""References without what covers them: what is hidden in one picture is taken from others. Not in the papers.
 
     m pictures   k of them   s crop side in pixels
 

@@ -76,22 +76,30 @@ def add_choices(parser: ArgumentParser) -> None:
     add("--reference-video", type=Path, metavar="VIDEO", help="take lips and teeth from this video instead")
     add("--style-video", type=Path, metavar="VIDEO", help="hold and open the mouth as this actor does in this video")
     add(
-        "--keep-mask", type=Path, metavar="FILE", help="picture or video: what stays as filmed is light (a hand, a mic)"
+        "--keep-mask",
+        type=Path,
+        metavar="FILE",
+        help="picture or video, light where the film stays as it is (a hand)",
     )
     add(
         "--keep-occlusions",
         action=BooleanOptionalAction,
-        help="a hand or a microphone that is seen before the mouth stays as filmed (default), or is painted over",
+        help="a hand or a microphone that is seen in front of the mouth stays as filmed (default), or is painted over",
     )
-    add("--tune", type=whole_number(0), metavar="N", help="first N steps of tuning on this actor (default 0)")
+    add(
+        "--tune",
+        type=whole_number(0),
+        metavar="N",
+        help="tune on this actor for N steps before painting (default 0: not)",
+    )
     add("--tuned", metavar="FILE", help="an earlier tuning on this actor, from the command tune")
     add("--strength", type=float, metavar="X", help="how far the mouth opens (default %(default)s)")
     add(
         "--style-strength",
         type=float,
         metavar="X",
-        help="how much of how the actor shapes sounds is learnt from the sound of VIDEO, or of --style-video; "
-        "0: nothing (default %(default)s)",
+        help="how strongly sounds are shaped as the actor shapes them in VIDEO, or in --style-video, if it has sound; "
+        "0: not (default %(default)s)",
     )
     add("--silence-gate", type=share, metavar="X", help="rest in pauses, 0 to 1 (default %(default)s)")
 
@@ -99,11 +107,11 @@ def add_choices(parser: ArgumentParser) -> None:
 def add_models(parser: ArgumentParser) -> None:
     """With which networks, and where they run."""
     add = parser.add_argument_group("models, each a name in the weights folders or a path").add_argument
-    add("--speech-encoder", metavar="NAME", help="also a Hugging Face folder")
-    add("--identity", metavar="NAME", help="(default %(default)s)")
-    add("--motion", metavar="NAME", help="(default %(default)s)")
-    add("--appearance", metavar="NAME", help="(default %(default)s)")
-    add("--occlusion", metavar="NAME", help="(default %(default)s)")
+    add("--speech-encoder", metavar="NAME", help="hears the speech; also a Hugging Face folder (default %(default)s)")
+    add("--identity", metavar="NAME", help="tells whose face it is (default %(default)s)")
+    add("--motion", metavar="NAME", help="moves the mouth (default %(default)s)")
+    add("--appearance", metavar="NAME", help="paints it (default %(default)s)")
+    add("--occlusion", metavar="NAME", help="sees what is in front of the face (default %(default)s)")
     add("--device", help="auto, cpu, cuda, cuda:1, mps (default %(default)s)")
     add("--dtype", help="auto, float32, bfloat16, float16 (default %(default)s)")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..video.media import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_clips(
     clips = [clip for clip in clips if corpus in (None, clip.corpus)]
     if not clips:
         wanted = " ".join(filter(None, ["no", split, corpus, "clips"]))
-        raise InputError(f"{wanted} found in {folder}; expected videos ({' '.join(sorted(SUFFIXES))}) there")
+        raise InputError(f"{wanted} found in {folder}; expected videos ({' '.join(VIDEO_SUFFIXES)}) there")
     return in_turn(clips)[:limit]
 
 
@@ -71,7 +71,7 @@ def only_there(clips: list[Clip], folder: Path) -> list[Clip]:
 
 
 def list_folder(folder: Path) -> list[Clip]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     return [Clip(path, path.relative_to(folder).as_posix()) for path in paths]
 
 

@@ -28,6 +28,7 @@ from ..models import Models, load_models
 from ..motion.identity import load_identity
 from ..options import SyncOptions
 from ..output import write_aside
+from ..speaking import motion_choices
 from .arcface import load_arcface
 from .clips import Clip, find_clips
 from .methods import METHODS, ORIGINAL, SAID, Studio
@@ -44,9 +45,9 @@ from .syncnet import load_syncnet
 from .talks import PROTOCOLS, partners
 
 OPTIONS = (
-    *("seed", "steps", "strength", "style_strength", "references", "keep_occlusions"),
-    *("speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype"),
-)
+    "seed", "steps", "strength", "style_strength", "references", "keep_occlusions",
+    "speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype",
+)  # fmt: skip
 WEIGHTS = ("motion", "appearance", "identity", "occlusion")
 
 
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", help="only clips of this split of the index, for example val")
     add("--corpus", help="only clips of this corpus of the index")
     add("--limit", type=whole_number(1), help="at most so many clips, taken from each corpus in turn")
-    add("--duration", type=positive, help="only the first seconds of each clip")
+    add("--duration", type=positive, metavar="S", help="only the first S seconds of each clip")
     add("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="(default: all three)")
     add("--methods", nargs="+", choices=METHODS, help="(default: all; with --outputs only the original beside them)")
     add("--outputs", type=Path, metavar="DIR", help="score another tool's videos of these clips: DIR/PROTOCOL/NAME.mp4")
@@ -127,6 +128,7 @@ def prepare_run(args: argparse.Namespace, clips: list[Clip]) -> Run:
     """Load what is needed; another tool's videos need none of our generators."""
     methods = args.methods or ([ORIGINAL] if args.outputs else list(METHODS))
     options = SyncOptions(**{name: value for name, value in vars(args).items() if name in OPTIONS})
+    motion_choices(options)
     models = load_models(options) if set(methods) != {ORIGINAL} else None
     studio = Studio(models, options) if models else None
     judges = load_judges(args, options, models)

@@ -96,8 +96,8 @@ class WithoutNetwork(nn.Module):
 class Studio:
     """Makes the video of any method for a case.
 
-    What lies before the face stays as filmed whoever paints, and is taken out of all references. Where the source is
-    the right answer, what stays is right: kept for ours alone it would count as better painting.
+    What lies in front of the face stays as filmed whoever paints, and is taken out of all references. Where the source
+    is the right answer, what stays is right: kept for ours alone it would count as better painting.
     """
 
     def __init__(self, models: Models, options: SyncOptions) -> None:
@@ -120,7 +120,7 @@ class Studio:
         return paint(self.painters[painter], case, self.move(case, movement), self.see(case), fixed)
 
     def see(self, case: Case) -> Occlusion | None:
-        """What lies before the face, as `sync` finds it; looked for once where two protocols show the same talk."""
+        """What lies in front of the face, as `sync` finds it; looked for once where protocols share a talk."""
         if self._seen is None or self._seen[0] is not case.talk:
             self._seen = case.talk, see_occlusions(self.models, case.source, case.talk.track)
         return self._seen[1]
@@ -153,16 +153,16 @@ class Studio:
         source = torch.arange(len(case.talk)).roll(-turn)
         track = case.talk.track[source].replace(times=times)
         shifted = Case(case.protocol, replace(case.talk, track=track), case.speaker, case.frames[source])
-        reference, before = Heard(case.talk.track, case.talk.audio), self.see(case)
+        reference, occlusion = Heard(case.talk.track, case.talk.audio), self.see(case)
         spoken = speak_in_style(self.models, track, case.audio, self.options, reference=reference).track
-        before = None if before is None else before[source]
-        return paint(self.models.appearance, shifted, spoken, before, self.options.references == "fixed")
+        occlusion = None if occlusion is None else occlusion[source]
+        return paint(self.models.appearance, shifted, spoken, occlusion, self.options.references == "fixed")
 
 
 def paint(
-    model: nn.Module, case: Case, spoken: FaceTrack, before: Occlusion | None = None, fixed: bool = False
+    model: nn.Module, case: Case, spoken: FaceTrack, occlusion: Occlusion | None = None, fixed: bool = False
 ) -> Rendered:
-    """Paint the mouths of `spoken` onto the case's frames, behind what lies `before` the face in them.
+    """Paint the mouths of `spoken` onto the case's frames, behind the `occlusion` of the face in them.
 
     Where the source is the right answer, each half of a clip takes its references from the other half: in use no frame
     is given its own picture to copy. That holds for what fills covered chins too.
@@ -170,23 +170,23 @@ def paint(
     place = geometry(case.talk.track, spoken)
     frames, masks = [], []
     for part, allowed in folds(case.talk.track, case.held_out):
-        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0, before)
-        source, covered = TensorSource(case.frames[part], case.talk.fps), None if before is None else before[part]
-        clip = (model, source, spoken[part], place[part], bank, CHUNK)
-        for made, _, mask in render_clip(*clip, occlusion=covered):
+        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0, occlusion)
+        source, covered = TensorSource(case.frames[part], case.talk.fps), None if occlusion is None else occlusion[part]
+        for made, _, mask in render_clip(model, source, spoken[part], place[part], bank, CHUNK, occlusion=covered):
             frames.append(made)
             masks.append(mask)
     return Rendered(torch.cat(frames), torch.cat(masks))
 
 
 def reference_bank(
-    case: Case, part: slice, allowed: FaceTrack, fixed: int, before: Occlusion | None = None
+    case: Case, part: slice, allowed: FaceTrack, fixed: int, occlusion: Occlusion | None = None
 ) -> ReferenceBank:
     """References of one part of a case: `fixed` of them, or a bank to retrieve from. All methods share it."""
     key = (part.start, part.stop, fixed)
     if key not in case.banks:
         place = geometry(case.talk.track)
-        case.banks[key] = select_references(case.source, allowed, place, fixed or BANK, bool(fixed), occlusion=before)
+        count = fixed or BANK
+        case.banks[key] = select_references(case.source, allowed, place, count, bool(fixed), occlusion=occlusion)
     return case.banks[key]
 
 

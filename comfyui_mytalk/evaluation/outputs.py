@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..video.media import VIDEO_SUFFIXES
 from ..video.reader import VideoReader
-from .clips import SUFFIXES, Clip
+from .clips import Clip
 from .talks import CHUNK, PROTOCOLS, Case
 
 
@@ -27,7 +28,7 @@ def find_output(folder: Path, protocol: str, clip: Clip) -> Path | None:
     there, or its file name; any suffix."""
     root = folder / protocol if has_protocols(folder) else folder
     for name in (Path(clip.name).with_suffix(""), Path(clip.path.stem)):
-        found = [path for suffix in sorted(SUFFIXES) if (path := root / f"{name}{suffix}").is_file()]
+        found = [path for suffix in VIDEO_SUFFIXES if (path := root / f"{name}{suffix}").is_file()]
         if found:
             return found[0]
     return None

@@ -53,7 +53,7 @@ class FaceMesh(nn.Module):
         """As `forward`, the mean of what the network says of each face as it is and mirrored.
 
         Its points tremble by half a pixel (of a 256 px crop) with every shift of the region, and it favours a side.
-        The mean trembles less and favours none: pictures warped by it lie 0.2 dB nearer (docs/models.md).
+        The mean trembles less and favours none: pictures warped by it lie 0.2 dB nearer (docs/experiments.md).
         """
         points, presence = self(frames, index, regions)
         return (points + self(frames, index, regions, mirrored=True)[0]) / 2, presence

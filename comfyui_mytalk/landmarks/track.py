@@ -5,7 +5,7 @@ f frames   n points (478)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..stages import Progress
 from .align import crop_transform
 from .canonical import Pose, fit_pose
 from .people import SAME, tell_apart
@@ -132,7 +133,7 @@ def track_faces(
     chunks: Iterable[tuple[Any, Any]],
     landmarker: FaceLandmarker,
     choice: Choice = "largest",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     total: int = 0,
 ) -> FaceTrack:
     """Follow one face through a video that comes in `chunks` of (uint8 `(n, h, w, 3)`, times `(n,)` seconds).

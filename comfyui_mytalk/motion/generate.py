@@ -6,7 +6,6 @@ f source frames   t motion frames (25 fps)   s speech frames (50 Hz)   r identit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..landmarks.canonical import from_canonical, to_canonical
 from ..landmarks.sets import landmark_set
-from ..stages import in_turn
+from ..stages import Progress, in_turn
 from ..video.timing import last_shown
 from .diffusion import Denoise, cosine_alphas, guide, sample_ddim, sample_ddpm
 from .edit import Manner, close_mouth, manner, match_manner, part_lips, smooth_motion
@@ -30,7 +29,6 @@ from .windows import cut_windows, fuse_windows, in_batches, window_starts
 if TYPE_CHECKING:
     from ..landmarks.track import FaceTrack
 
-Progress = Callable[[int, int], None]
 LENGTH_TOLERANCE = 2  # motion frames by which speech and video may differ
 SEEDS = 2**64  # what torch's generators tell apart
 MOST = 10  # of each strength: hands slip, and a mouth a hundred times as wide takes all memory
@@ -84,13 +82,13 @@ def generate_motion(
     identity: Tensor,
     reference: Tensor,
     options: MotionOptions | None = None,
-    progress: Progress | None = None,
-    style: StyleMemory | None = None,
+    progress: Progress = None,
+    memory: StyleMemory | None = None,
 ) -> Tensor:
     """Lower-face motion for any length of speech, in fused windows (MyTalk, section 3.3).
 
     `features (s, d)` with s = 2 t, `upper (t, 103, 2)`, `identity (r, d)`, `reference (r, 180, 2)`: resting lower faces
-    -> `(t, 180, 2)`. Landmarks are canonical centimetres. `style`: how the person shapes sounds (`remember`). Raises
+    -> `(t, 180, 2)`. Landmarks are canonical centimetres. `memory`: how the person shapes sounds (`remember`). Raises
     InputError when the conditions do not fit the model.
     """
     options = options or MotionOptions()
@@ -98,7 +96,7 @@ def generate_motion(
     device, frames = model.lower_mean.device, len(upper)
     generator = torch.Generator().manual_seed(options.seed)
     noise = options.variation * torch.randn(frames, model.params.channels, generator=generator).to(device)
-    denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options, style)
+    denoise = window_denoiser(model, features.to(device), upper.to(device), identity.to(device), options, memory)
     alphas = cosine_alphas().to(device)
     denoise = with_progress(denoise, options.steps, progress)
     if options.sampler == "ddpm":
@@ -133,7 +131,7 @@ def window_denoiser(
     upper: Tensor,
     identity: Tensor,
     options: MotionOptions,
-    style: StyleMemory | None = None,
+    memory: StyleMemory | None = None,
 ) -> Denoise:
     """A function `(x (t, c), step) -> x0 (t, c)` that runs the denoiser on fused windows of the whole clip."""
     params, frames = model.params, len(upper)
@@ -142,36 +140,36 @@ def window_denoiser(
     speech = cut_windows(features, [2 * start for start in starts], 2 * size)
     speech = in_batches(model.speech_encoder, options.window_batch, speech)
     upper = cut_windows(model.encode_upper(upper[None])[0], starts, size)
-    manner = mixed_style(model, speech, style, options)
+    style = mixed_style(model, speech, memory, options)
 
-    def run(speech: Tensor, manner: Tensor) -> Denoise:
+    def run(speech: Tensor, style: Tensor) -> Denoise:
         def denoise(x: Tensor, step: int) -> Tensor:
-            def network(x: Tensor, upper: Tensor, speech: Tensor, manner: Tensor) -> Tensor:
+            def network(x: Tensor, upper: Tensor, speech: Tensor, style: Tensor) -> Tensor:
                 steps = torch.full((len(x),), step, device=x.device)
-                return model.denoiser(x, upper, steps, speech, identity.expand(len(x), -1, -1), manner)
+                return model.denoiser(x, upper, steps, speech, identity.expand(len(x), -1, -1), style)
 
-            windows = in_batches(network, options.window_batch, cut_windows(x, starts, size), upper, speech, manner)
+            windows = in_batches(network, options.window_batch, cut_windows(x, starts, size), upper, speech, style)
             return fuse_windows(windows, starts, frames, params.overlap)
 
         return denoise
 
-    return guide(run(speech, manner), run(torch.zeros_like(speech), torch.zeros_like(manner)), options.guidance)
+    return guide(run(speech, style), run(torch.zeros_like(speech), torch.zeros_like(style)), options.guidance)
 
 
-def mixed_style(model: MotionModel, speech: Tensor, style: StyleMemory | None, options: MotionOptions) -> Tensor:
-    """What `style` says of encoded speech in windows `(w, t, e)`, as strong as `options` want it: `(w, t, dim)`."""
+def mixed_style(model: MotionModel, speech: Tensor, memory: StyleMemory | None, options: MotionOptions) -> Tensor:
+    """What `memory` says of encoded speech in windows `(w, t, e)`, as strong as `options` want it: `(w, t, dim)`."""
     attention = model.style
-    if attention is None or style is None or options.style_strength == 0:
+    if attention is None or memory is None or options.style_strength == 0:
         return speech.new_zeros(*speech.shape[:2], model.params.dim)
-    memory = [x.to(speech.device) for x in style]
+    parts = [x.to(speech.device) for x in memory]
 
     def mix(windows: Tensor) -> Tensor:
-        return attention(windows, StyleMemory(*(x.expand(len(windows), *x.shape[1:]) for x in memory)))
+        return attention(windows, StyleMemory(*(x.expand(len(windows), *x.shape[1:]) for x in parts)))
 
     return options.style_strength * in_batches(mix, options.window_batch, speech)
 
 
-def with_progress(denoise: Denoise, steps: int, progress: Progress | None) -> Denoise:
+def with_progress(denoise: Denoise, steps: int, progress: Progress) -> Denoise:
     """Report after each call of `denoise`."""
     if progress is None:
         return denoise
@@ -231,7 +229,7 @@ def speak(
     features: Tensor,
     identity: Tensor,
     options: MotionOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     style: FaceTrack | None = None,
     memory: StyleMemory | None = None,
 ) -> FaceTrack:
@@ -274,14 +272,14 @@ def _speak_in_turn(
     features: Tensor,
     identity: Tensor,
     options: MotionOptions,
-    progress: Progress | None,
+    progress: Progress,
     style: FaceTrack | None,
 ) -> FaceTrack:
     """`speak` for each of the people whom a film with cuts shows, with the resting mouth and manner of their own."""
     people, points = list(track.each_person()), track.points.clone()
     for turn, (person, own) in enumerate(people):
-        told = in_turn(progress, turn, len(people))
-        points[own] = speak(model, person, features, identity, options, told, style).points[own]
+        part = in_turn(progress, turn, len(people))
+        points[own] = speak(model, person, features, identity, options, part, style).points[own]
     if not people:
         speak(model, track.replace(people=None), features, identity, options)  # says that no face is usable
     return track.replace(points=points)

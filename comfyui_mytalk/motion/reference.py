@@ -133,14 +133,14 @@ def in_sync(model: MotionModel, seen: Seen, identity: Tensor) -> tuple[int, floa
     The upper face is played backwards: it would tell the model what the mouth does.
     """
     asked = generate_motion(model, seen.features, seen.upper.flip(0), identity, seen.rest, PLAIN)
-    told, shown = inner_distance(asked), inner_distance(seen.lower)
-    fits = {lag: _correlation(told, shown, seen.known, lag) for lag in range(-LATEST, LATEST + 1)}
+    expected, shown = inner_distance(asked), inner_distance(seen.lower)
+    fits = {lag: _correlation(expected, shown, seen.known, lag) for lag in range(-LATEST, LATEST + 1)}
     best = max(fits, key=lambda lag: (fits[lag], -abs(lag)))
     return best, fits[best]
 
 
-def _correlation(told: Tensor, shown: Tensor, known: Tensor, lag: int) -> float:
-    """Of `told[i]` with `shown[i + lag]` where that is `known`."""
-    count = len(told) - abs(lag)
-    told, shown, known = told[max(0, -lag) :][:count], *(x[max(0, lag) :][:count] for x in (shown, known))
-    return correlation(told[known], shown[known]) if known.sum() > 2 else 0.0
+def _correlation(expected: Tensor, shown: Tensor, known: Tensor, lag: int) -> float:
+    """Of `expected[i]` with `shown[i + lag]` where that is `known`."""
+    count = len(expected) - abs(lag)
+    expected, shown, known = expected[max(0, -lag) :][:count], *(x[max(0, lag) :][:count] for x in (shown, known))
+    return correlation(expected[known], shown[known]) if known.sum() > 2 else 0.0

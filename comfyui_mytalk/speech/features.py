@@ -9,7 +9,6 @@ from files only: nothing here opens a connection.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import FORMAT, Checkpoint, find_weights, fitting, load_checkpoint, of_this_version
 from ..errors import InputError
+from ..stages import Progress
 from . import mel, whisper
 from .wav2vec import build_encoder, is_foreign, read_encoder_file, read_encoder_folder, weight_files
 
@@ -29,7 +29,6 @@ SILENCE_POWER = 1e-9  # -90 dB full scale: about the rounding of 16-bit samples
 # two.
 OWN_WINDOW = {"window": 200, "overlap": 100}
 FOREIGN = "are of no speech encoder that is read here", "download them again, or choose another"
-ProgressCallback = Callable[[int, int], None]
 
 
 class SpeechFeatures(nn.Module):
@@ -45,7 +44,7 @@ class SpeechFeatures(nn.Module):
         self.overlap = overlap
 
     @torch.inference_mode()
-    def forward(self, speech: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+    def forward(self, speech: Tensor, progress: Progress = None) -> Tensor:
         """Speech `(n,)` -> `(s, d)` float32 on the CPU, s = 2 * ceil(n / 640); the last frame is filled with silence.
 
         Speech longer than a window is encoded in overlapping windows whose features are cross-faded, so that memory

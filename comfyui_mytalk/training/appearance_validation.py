@@ -1,6 +1,6 @@
 """What the appearance trainer reports: mouth-box PSNR and SSIM on people it never saw, beside no network at all.
 
-Protocol (docs/evaluation.md): references from the first half of a clip, targets from the second half, true
+Protocol (A1 of docs/experiments.md): references from the first half of a clip, targets from the second half, true
 landmarks, faces of at least 100 px, medians over a corpus' clips, mean over corpora.
 """
 
@@ -131,8 +131,8 @@ def network(model: AppearanceModel) -> Method:
 
     def method(raw: RawSample, sample: Sample) -> Tensor:
         picture, size = model(*sample.to(device).inputs).cpu(), raw.crop.shape[-1]
-        told = (raw.images, raw.reference_points, raw.reference_masks, raw.openings)
-        references = References(*(tensor[None] for tensor in told))
+        parts = (raw.images, raw.reference_points, raw.reference_masks, raw.openings)
+        references = References(*(tensor[None] for tensor in parts))
         return finish_mouth(model.params, picture, sample.inputs.references, raw.points[None], references, size)
 
     return method

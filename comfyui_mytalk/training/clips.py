@@ -115,10 +115,8 @@ def read_clip(path: Path) -> PreparedClip:
                 raise InputError(
                     f"{path} is not a prepared clip; run `python -m comfyui_mytalk prepare` on the videos first"
                 )
-            samples, names = (
-                file.get_slice("speech").get_shape()[0],
-                ("found", "times", "crop_transform", "crop_offsets"),
-            )
+            samples = file.get_slice("speech").get_shape()[0]
+            names = ("found", "times", "crop_transform", "crop_offsets")
             # copies: a tensor of the file keeps all of it mapped, and a process may map some 65,000 files
             return PreparedClip(path, metadata, samples, *(file.get_tensor(name).clone() for name in names))
     except (SafetensorError, OSError) as error:

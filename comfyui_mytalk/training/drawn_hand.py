@@ -1,4 +1,4 @@
-"""A hand before a face, drawn at random: palm, fingers, wrist and at times a sleeve, in flat perspective.
+"""A hand in front of a face, drawn at random: palm, fingers, wrist and at times a sleeve, in flat perspective.
 
 s side of the picture   n segments: three for each finger, then the palm, then the arm
 """
@@ -81,7 +81,7 @@ def _painted(scene: Scene, hand: Hand, rng: np.random.Generator) -> Occluder:
     """Round fingers in one light, darker where they meet, with nails and a sleeve at times."""
     size, unit = len(scene.face), hand.unit
     distance, wide = capsules(grid(size), hand.ends, hand.radius)
-    raised = rng.uniform(-0.3, 0.3, len(hand.ends))[:, None, None] * unit  # one finger lies before another
+    raised = rng.uniform(-0.3, 0.3, len(hand.ends))[:, None, None] * unit  # one finger lies in front of another
     height = np.sqrt(np.clip(wide**2 - (distance + wide).clip(0) ** 2, 0, None)) + raised
     height = np.where(distance < 0, height, -1)
     top = height.argmax(0)

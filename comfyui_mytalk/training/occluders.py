@@ -1,4 +1,4 @@
-"""Things before a face, drawn at random: hands, microphones, cups, strands of hair, writing. For training alone.
+"""Things in front of a face, drawn at random: hands, microphones, cups, strands of hair, writing. For training alone.
 
     s side of the picture
 
@@ -24,7 +24,7 @@ def draw_occluder(scene: Scene, rng: np.random.Generator) -> Occluder:
 
 
 def blend(face: np.ndarray, occluder: Occluder, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The occluder before the face `(s, s, 3)`, with the shadow it throws, and its cover as the camera sees it."""
+    """The occluder in front of the face `(s, s, 3)`, with the shadow it throws, and its cover as the camera sees it."""
     size, cover = len(face), occluder.cover
     picture = occluder.picture
     if rng.random() < 0.6:

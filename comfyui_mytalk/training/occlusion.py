@@ -1,4 +1,4 @@
-"""Train the network that sees what lies before a face, on prepared clips and drawn occluders.
+"""Train the network that sees what lies in front of a face, on prepared clips and drawn occluders.
 
     b batch   s side of the network's pictures
 

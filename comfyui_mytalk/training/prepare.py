@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ..landmarks.align import CROP_CENTRE, CROP_HALF, CROP_SIZE, cut_crops
 from ..landmarks.track import FaceLandmarker, FaceTrack, track_faces
 from ..output import write_aside
 from ..speech.audio import read_audio, speech_16k
+from ..stages import Progress
 from ..video.reader import VideoReader
 from .clips import FORMAT, PreparedClip, clip_paths, read_clip
 from .sources import SPLITS, Source, as_known, check_names, find_sources, with_splits
@@ -55,7 +56,7 @@ def prepare_folder(
     landmarker: FaceLandmarker,
     index: str | Path | None = None,
     val_share: float = 0.05,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     shard: tuple[int, int] = (0, 1),
 ) -> PrepareReport:
     """Prepare all videos of a folder (with its subfolders), or a list of them, into the folder `out`.

@@ -44,10 +44,10 @@ from .state import load_state, save_state
 logger = logging.getLogger(__name__)
 SAVE_EVERY = 600.0  # seconds from one saved state to the next
 SAVING_SHARE = 0.02  # of the time, at most: states of large networks take minutes to write
-INCIDENTAL = (  # options that other weights do not follow from
-    *("run", "run_command", "steps", "minutes", "device", "save", "workers", "cache", "allow_changes"),
-    *("validate_every", "validate_clips", "save_every"),
-)
+INCIDENTAL = {  # options that other weights do not follow from
+    "run", "run_command", "steps", "minutes", "device", "save", "workers", "cache", "allow_changes",
+    "validate_every", "validate_clips", "save_every",
+}  # fmt: skip
 
 
 class Stateful(Protocol):

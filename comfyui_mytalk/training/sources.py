@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..video.media import VIDEO_SUFFIXES
 
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 SPLITS = ("train", "val")
 NO_PERSON = {"train", "val", "valid", "validation", "dev", "test"}  # folders of data sets that hold people's folders
 NUMBERS = ("av_offset_ms", "face_px")  # of a row
@@ -46,10 +46,10 @@ def find_sources(videos: str | Path | Iterable[str | Path], index: str | Path | 
     if index is not None or own.is_file():
         sources = read_index(folder, Path(index or own))
     else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         sources = [Source(path, path.relative_to(folder).as_posix(), {}) for path in paths]
     if not sources:
-        raise InputError(f"no video in {folder}: expected files such as person/clip.mp4 ({', '.join(VIDEOS)})")
+        raise InputError(f"no video in {folder}: expected files such as person/clip.mp4 ({', '.join(VIDEO_SUFFIXES)})")
     return [s if "identity" in s.row else replace(s, row={"identity": identity_of(s), **s.row}) for s in sources]
 
 

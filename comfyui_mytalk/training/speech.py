@@ -45,6 +45,8 @@ from .speech_data import (
 )
 from .synthetic_speech import CLASS_NAMES, SyntheticSpeech, read_shards
 
+IMPORTANCE = torch.tensor([0.25, 0.15, 0.1, 0.07, 0.05, 0.04, 0.02, 0.02, 0.3])  # components, then the opening
+
 
 class SpeechTrainee(nn.Module):
     """The encoder with the linear heads that only training needs."""
@@ -73,9 +75,6 @@ def mouth_loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
     cosine = F.cosine_similarity(predicted, target, dim=1, eps=1e-4)
     share = (IMPORTANCE.to(target) * deviation.clamp(max=1.0))[known.any(1)]
     return (huber * IMPORTANCE.to(target)).sum(1).mean() + ((1 - cosine[known.any(1)]) * share).sum(1).mean()
-
-
-IMPORTANCE = torch.tensor([0.25, 0.15, 0.1, 0.07, 0.05, 0.04, 0.02, 0.02, 0.3])  # components, then the opening
 
 
 def training_loss(model: SpeechTrainee, batch: tuple[Tensor, ...], options: SpeechTraining) -> dict[str, Tensor]:
@@ -241,6 +240,16 @@ def main(args: Namespace) -> str:
     offsets = read_offsets(args.offsets)
     phones = read_phones(args.phones) if args.phones else None
     device, command = pick_device(args.device), f"train speech --steps {args.steps} --seed {args.seed}"
-    data, run = (args.data, args.synthetic), Run.of(args)
-    train_speech(*data, run, args.steps, args.seed, None, args.save, command, offsets, phones, device)
+    train_speech(
+        args.data,
+        args.synthetic,
+        Run.of(args),
+        args.steps,
+        args.seed,
+        output=args.save,
+        command=command,
+        offsets=offsets,
+        phones=phones,
+        device=device,
+    )
     return saved(args)

@@ -8,7 +8,6 @@ the target frame or its neighbours. The same seed gives the same result on the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..frames import FrameSource, cut_frames
 from ..geometry import Geometry, geometry
 from ..landmarks.canonical import Pose
 from ..landmarks.track import FaceTrack
+from ..stages import Progress
 from ..video.timing import last_shown
 from .appearance_data import (
     ClipView,
@@ -39,7 +39,6 @@ from .appearance_losses import painted, painted_where, tuning_loss
 from .loop import Ema, step_rng
 from .schedule import anneal, set_learning_rate
 
-Progress = Callable[[int, int], None]
 WARMUP = 20  # steps
 CUT = (112, 128)  # of the window that is trained on: the mouth and what is around it
 ENOUGH = 100  # frames; fewer are learnt by heart at the full rate
@@ -85,7 +84,7 @@ class ActorClip:
 
 
 def actor_clip(
-    source: FrameSource, track: FaceTrack, place: Geometry, frames: int, progress: Progress | None = None
+    source: FrameSource, track: FaceTrack, place: Geometry, frames: int, progress: Progress = None
 ) -> ActorClip:
     """Keep at most `frames` frames of a clip, evenly spread; raises InputError when it is too short to learn from."""
     usable = track.usable.nonzero()[:, 0]
@@ -104,7 +103,7 @@ def actor_clip(
 
 
 def tune_appearance(
-    model: AppearanceModel, view: ClipView, options: TuneOptions | None = None, progress: Progress | None = None
+    model: AppearanceModel, view: ClipView, options: TuneOptions | None = None, progress: Progress = None
 ) -> Tuning:
     """Tune a copy of `model` on a clip (`ClipView(actor_clip(...))`, or a prepared one); returns what changed.
 
@@ -144,7 +143,7 @@ def tune_on_clip(
     source: FrameSource,
     track: FaceTrack,
     options: TuneOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Tuning:
     """Tune on the face of `track` in `source`; raises InputError when it is seen too shortly."""
     options = options or TuneOptions()

@@ -18,6 +18,7 @@ from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")  # what a folder of clips may hold
 LOCAL_ONLY = {"protocol_whitelist": "file"}  # a playlist must not make us open connections
 # What a film says of itself that stays true when it says other words: no lyrics, no loudness, no encoder.
 TAGS = ("title", "artist", "album", "date", "genre", "comment", "description", "synopsis", "copyright", "location")

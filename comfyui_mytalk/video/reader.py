@@ -131,8 +131,18 @@ class VideoReader:
         aspect = 1 / aspect if self._turn.transpose else aspect
         if self._first:
             said.pop(TIMECODE, None)
-        form = (width, height, self._index.fps, len(self), seconds, has_audio, aspect, colour, interlaced, said)
-        self.info = VideoInfo(*form)
+        self.info = VideoInfo(
+            width,
+            height,
+            self._index.fps,
+            frames=len(self),
+            duration=seconds,
+            has_audio=has_audio,
+            pixel_aspect=aspect,
+            colour=colour,
+            interlaced=interlaced,
+            tags=said,
+        )
 
     def __len__(self) -> int:
         return self._stop - self._first

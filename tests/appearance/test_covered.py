@@ -1,4 +1,4 @@
-"""Pictures with a hand before the chin are found; other mouths, other light and turned heads are not."""
+"""Pictures with a hand in front of the chin are found; other mouths, other light and turned heads are not."""
 
 from __future__ import annotations
 

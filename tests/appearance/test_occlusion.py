@@ -1,4 +1,4 @@
-"""What lies before the face is found, stays for as long as it is there, and a face is never taken for a thing."""
+"""What lies in front of the face is found, stays for as long as it is there, and a face is never taken for a thing."""
 
 from __future__ import annotations
 

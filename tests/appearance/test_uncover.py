@@ -1,4 +1,4 @@
-"""References lose what lies before them: it is filled from pictures that show what is behind."""
+"""References lose what lies in front of them: it is filled from pictures that show what is behind."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def filmed() -> tuple[Tensor, FaceTrack]:
 
 @pytest.mark.parametrize("clear", [2, 0])
 def test_a_film_with_a_microphone_keeps_its_mouths(filmed: tuple[Tensor, FaceTrack], clear: int) -> None:
-    """Red before the chin in all but `clear` frames: without a clear one there are references all the same."""
+    """Red in front of the chin in all but `clear` frames: without a clear one there are references all the same."""
     frames, track = filmed[0].clone(), filmed[1]
     place, at = geometry(track), torch.arange(384) + 0.5
     maps = torch.zeros(FRAMES, SIDE, SIDE, dtype=torch.uint8)

@@ -56,10 +56,6 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name.split(".")[0]: str(path) for name, path in everything.items()}
 
 
-def shipped() -> set[str]:
-    return {file.stem for file in SHIPPED.glob("*.safetensors")}
-
-
 def run(*argv: str) -> int:
     try:
         return cli.main(argv)
@@ -297,7 +293,6 @@ def test_a_full_disk_is_no_bug(files, fake_sync, capsys):
     assert capsys.readouterr().err == f"error: {files['out']}: No space left on device\n"
 
 
-@pytest.mark.skipif({"motion_small", "appearance_small"} - shipped(), reason="weights are not trained yet")
 def test_a_video_without_a_face_is_refused_before_anything_is_written(files, capsys):
     assert run("sync", files["video"], files["speech"], "-o", files["out"], "--quiet") == 2
     assert "face" in capsys.readouterr().err

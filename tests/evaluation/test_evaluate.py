@@ -167,6 +167,15 @@ def test_videos_of_one_protocol_are_not_scored_in_another(
     assert find_output(outputs, "paired", actor) is None
 
 
+@pytest.mark.parametrize("option", ["--steps=0", "--seed=-1", "--strength=nan", "--style-strength=-1"])
+def test_what_sync_refuses_is_refused_before_any_clip_is_read(
+    option: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "load_models", lambda _: pytest.fail("networks are loaded"))
+    assert main(["evaluate", str(clips), "-o", str(tmp_path / "r"), option]) == 2
+    assert "expected" in capsys.readouterr().err
+
+
 def test_another_tool_cannot_have_the_name_of_a_method(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

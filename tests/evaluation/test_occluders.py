@@ -1,4 +1,4 @@
-"""`evaluate` scores what ships: what lies before the face stays as filmed, and no mouth is painted from it."""
+"""`evaluate` scores what ships: what lies in front of the face stays as filmed, and no mouth is painted from it."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def both(clips: Path, talk: Talk, tmp_path: Path) -> Path:
 
 
 def test_evaluate_keeps_what_sync_keeps_and_can_be_told_not_to(both: Path, weights: list[str], tmp_path: Path) -> None:
-    """Of a clip without anything before the face the figures are the same to the last digit."""
+    """Of a clip without anything in front of the face the figures are the same to the last digit."""
     command = ["evaluate", str(both), "-o", str(tmp_path), "--protocols=reconstruction", "--methods", OURS]
     about, figures = [], {}
     for flags in ([], ["--no-keep-occlusions"]):

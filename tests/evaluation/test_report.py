@@ -16,6 +16,8 @@ from comfyui_mytalk.evaluation.page import Exhibit, html_page
 from comfyui_mytalk.evaluation.plot import MADE, opening_plot
 from comfyui_mytalk.evaluation.report import Table, write_report
 from comfyui_mytalk.evaluation.statistics import Bootstrap, resample
+from comfyui_mytalk.training.sources import find_sources
+from comfyui_mytalk.video.media import VIDEO_SUFFIXES
 
 
 def make_folder(root: Path) -> Path:
@@ -45,6 +47,13 @@ def test_a_folder_without_an_index_is_listed(tmp_path: Path) -> None:
     for name in ("b.mp4", "a.MOV", "note.txt"):
         (tmp_path / name).touch()
     assert [clip.name for clip in find_clips(tmp_path)] == ["a.MOV", "b.mp4"]
+
+
+def test_every_video_that_prepare_takes_is_found(tmp_path: Path) -> None:
+    for suffix in (*VIDEO_SUFFIXES, ".txt"):
+        (tmp_path / f"clip{suffix}").touch()
+    found = [clip.path for clip in find_clips(tmp_path)]
+    assert found == [source.path for source in find_sources(tmp_path, None)] and len(found) == len(VIDEO_SUFFIXES)
 
 
 def test_fields_of_an_index_may_be_numbers_or_null(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def generated(
     rest = torch.randn(2, 180, 2, generator=draw)
     features, upper = torch.randn(60, 6, generator=draw), torch.randn(30, 103, 2, generator=draw)
     options = MotionOptions(steps=3, style_strength=strength, guidance=guidance)
-    return generate_motion(model, features, upper, torch.zeros(1, 4), rest, options, style=remembered)
+    return generate_motion(model, features, upper, torch.zeros(1, 4), rest, options, memory=remembered)
 
 
 def test_a_reference_changes_the_motion_as_far_as_it_is_wanted(model: MotionModel) -> None:

@@ -159,7 +159,7 @@ def handed(host, clip, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, 
     def step(name: str, result: Any) -> None:
         monkeypatch.setattr(module, name, lambda *inputs: given.update({name: inputs}) or result)
 
-    results = {"speech_features": "features", "extract": clip.track, "see_occlusions": "before", "select": "bank"}
+    results = {"speech_features": "features", "extract": clip.track, "see_occlusions": "occlusion", "select": "bank"}
     results |= {"embed_identity": "identity", "sample_motion": (clip.motion, None), "edit_motion": clip.motion}
     for name, result in results.items():
         step(name, result)
@@ -177,8 +177,8 @@ def test_what_stays_as_filmed_stays_out_of_references_and_pictures(host, inputs,
     with pytest.raises(KeyboardInterrupt):
         host.run("MyTalkLipSync", **inputs, keep_mask=keep)
     for step in ("select", "render"):
-        told, before = handed[step][-2:]
-        assert torch.equal(told, keep) and before == "before"
+        kept, occlusion = handed[step][-2:]
+        assert torch.equal(kept, keep) and occlusion == "occlusion"
 
 
 def test_without_keep_occlusions_nothing_is_looked_for(host, inputs, handed) -> None:

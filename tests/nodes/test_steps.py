@@ -109,7 +109,9 @@ def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
         reach = 0.3 * (points[454, 0] - points[234, 0])
         images[frame][(at - x) ** 2 + (at[:, None] - y) ** 2 < reach**2] = 0.08
     seen, report = host.run("MyTalkFindOcclusions", images=images, track=clip.track, model="occlusion_small")
-    assert report == "something is before the face in 10 of 10 frames"
+    assert report == "something is in front of the face in 10 of 10 frames"
+    bare, report = host.run("MyTalkFindOcclusions", images=clip.images, track=clip.track, model="occlusion_small")
+    assert report == "nothing is in front of the face" and bare.max() == 0
     for frame, points in enumerate(clip.track.points):
         (x, y), (nose_x, nose_y) = points[[152, 1], :2].long().tolist()
         assert seen[frame, y, x] > 0.9 and seen[frame, nose_y, nose_x] < 0.1
@@ -119,12 +121,12 @@ def test_a_microphone_stays_in_front_without_being_told(host, clip) -> None:
     inputs = {"images": images, "audio": clip.audio, "fps": clip.fps, "reference_count": 6, "steps": 1, **names}
     inputs["speech_encoder"] = NAMES["speech"]
     kept, _, new, told, _ = host.run("MyTalkLipSync", **inputs)
-    assert "before the face in 10 of 10" in told
+    assert "in front of the face in 10 of 10" in told
     front = seen > 0.99
-    changed = (kept - images)[front].abs().mean()  # the face is found anew, with what is before it: not quite the same
+    changed = (kept - images)[front].abs().mean()  # the face is found anew, behind it: not quite the same
     assert new[front].mean() < 0.02 and new.max() == 1
     painted, _, over, told, _ = host.run("MyTalkLipSync", keep_occlusions=False, **inputs)
-    assert "before" not in told and over[front].mean() > 0.2
+    assert "in front" not in told and over[front].mean() > 0.2
     assert changed < 0.05 * (painted - images)[front].abs().mean()
 
 

@@ -111,10 +111,9 @@ class LazyAudio(Mapping):
     """AUDIO as a video helper pack gives it: a mapping that decodes when it is read."""
 
     def __init__(self, waveform: Tensor, rate: int) -> None:
-        self.values_, self.reads = {"waveform": waveform, "sample_rate": rate}, 0
+        self.values_ = {"waveform": waveform, "sample_rate": rate}
 
     def __getitem__(self, key: str) -> object:
-        self.reads += 1
         return self.values_[key]
 
     def __iter__(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance, mo
 from comfyui_mytalk.appearance.params import PRESETS, AppearanceParams
 from comfyui_mytalk.checkpoints import load_checkpoint, save_checkpoint
 from comfyui_mytalk.errors import InputError
-from scripts.finish_appearance import finish
+from scripts.finish_appearance import finish, main
 
 SMALL = replace(PRESETS["small"], channels=32, multipliers=(1, 1), latent=4, fusion_channels=32)
 
@@ -47,4 +47,12 @@ def test_other_weights_are_refused(tmp_path):
     wider = written(tmp_path / "wider.safetensors", replace(SMALL, channels=64))
     with pytest.raises(InputError, match="same preset"):
         finish(new, str(out), wider, 0.5)
+    assert not out.exists()
+
+
+def test_a_share_that_is_no_number_is_one_line(tmp_path, monkeypatch, capsys):
+    new, out = written(tmp_path / "new.safetensors", SMALL), tmp_path / "out.safetensors"
+    monkeypatch.setattr("sys.argv", ["finish_appearance", new, "--average", new, "half", "-o", str(out)])
+    assert main() == 2
+    assert capsys.readouterr().err == "error: got a share of 'half', expected a number from 0 to 1\n"
     assert not out.exists()

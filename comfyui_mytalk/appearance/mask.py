@@ -115,20 +115,25 @@ def face_region(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor
     Below both jaws the source's own neck and collar are better than any that are painted. Where a jaw rises, the
     shadow under the old one must go as well: the mask then reaches half as much farther down. Crop pixels.
     """
-    oval = contour("face_oval_ring").to(source.device)
-    old, new = source[:, oval, :2], target[:, oval, :2]
-    risen = (old - new) * (old[..., 1:] > new[..., 1:])
-    return soft_hull(torch.cat([old + risen / 2, new], 1), size, NECK_FEATHER, grow=NECK)
+    return soft_hull(_both_jaws(source, target, 0.5), size, NECK_FEATHER, grow=NECK)
 
 
 def neck_light(source: Tensor, target: Tensor, size: int = CROP_SIZE) -> Tensor:
     """The least share of the source's light that stays `(f, 1, size, size)`: 0 in the face, `SHADOW` below both jaws.
 
     A chin throws a shadow on the neck that the source shows there; what is darker is a collar put in the wrong place.
+    Where a jaw rises, light is kept only as much farther down: landmarks run a little inside the old chin, and its rim
+    would stay as a bright line.
     """
+    return SHADOW * (1 - soft_hull(_both_jaws(source, target, 1.0), size, SHADOW_FEATHER, grow=SHADOW_FEATHER))
+
+
+def _both_jaws(source: Tensor, target: Tensor, reach: float) -> Tensor:
+    """Points `(f, n, 2)` around both faces, and `reach` times as far below the old jaw as it rises."""
     oval = contour("face_oval_ring").to(source.device)
-    face = torch.cat([source[:, oval, :2], target[:, oval, :2]], 1)
-    return SHADOW * (1 - soft_hull(face, size, SHADOW_FEATHER, grow=SHADOW_FEATHER))
+    old, new = source[:, oval, :2], target[:, oval, :2]
+    risen = (old - new) * (old[..., 1:] > new[..., 1:])
+    return torch.cat([old + reach * risen, new], 1)
 
 
 def nose_region(points: Tensor, size: int = CROP_SIZE) -> Tensor:

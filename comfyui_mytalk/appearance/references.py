@@ -80,16 +80,14 @@ def choose_references(
     return torch.stack(chosen)
 
 
-def reference_bank(
-    features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = BANK, keep: float = KEEP
-) -> Tensor:
-    """Frames `(m <= size,)`, ascending, that spread over `reference_features (f, c)` of the sharpest share `keep`.
+def reference_bank(features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = BANK) -> Tensor:
+    """Frames `(m <= size,)`, ascending, that spread over `reference_features (f, c)` of the sharpest share `KEEP`.
 
     Each next frame is the one farthest from all chosen, from the most closed mouth (`opening (f,)`) on. Raises
     InputError when no frame is usable.
     """
     frames = _usable_frames(usable)
-    frames = frames[_blur_rank(sharpness[frames]) <= keep]
+    frames = frames[_blur_rank(sharpness[frames]) <= KEEP]
     features = features[frames]
     chosen = [int(opening[frames].argmin())]
     distance = (features - features[chosen[0]]).norm(dim=-1)
@@ -139,9 +137,9 @@ def _smooth_path(cost: Tensor, switch: float) -> Tensor:
 
 
 def _blur_rank(sharpness: Tensor) -> Tensor:
-    """0 for the sharpest frame to 1 for the most blurred `(f,)`."""
-    rank = sharpness.argsort(descending=True, stable=True).argsort()
-    return rank / max(len(rank) - 1, 1)
+    """0 for the sharpest frame to 1 for the most blurred `(f,)`; frames that are equally sharp rank alike."""
+    sharper = len(sharpness) - torch.searchsorted(sharpness.sort().values, sharpness.contiguous(), right=True)
+    return sharper / max(len(sharpness) - 1, 1)
 
 
 def _usable_frames(usable: Tensor) -> Tensor:

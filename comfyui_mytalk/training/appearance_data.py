@@ -90,7 +90,7 @@ class ClipView:
     def know(self, frames: np.ndarray) -> None:
         """Take the pictures of the regression from `frames`."""
         features, even = reference_features(self.points[frames], self.size), torch.ones(len(frames))
-        bank = reference_bank(features, self.shape[frames, 0], even, even > 0, BANK, keep=1.0)
+        bank = reference_bank(features, self.shape[frames, 0], even, even > 0, BANK)
         self.bank = frames[bank.numpy()]
         self.regression = self._regression()
 

@@ -82,6 +82,11 @@ def test_the_bank_spreads_over_the_clip():
     assert torch.cdist(features, features[:24]).min(1).values.max() > 0.8
 
 
+def test_no_frame_is_left_out_as_blurred_where_all_are_equally_sharp():
+    shape, sharp = talking(), torch.ones(200)
+    assert reference_bank(shape, shape[:, 0], sharp, sharp > 0, size=200).tolist() == list(range(200))
+
+
 def test_retrieval_finds_the_frame_itself_when_switching_is_free():
     shape = talking(40)
     assert retrieve_references(shape, shape, smooth=0.0)[:, 0].tolist() == list(range(40))

@@ -32,6 +32,7 @@ from .talks import CHUNK, RECONSTRUCTION, UNPAIRED, Case, Talk
 logger = logging.getLogger(__name__)
 OURS, ORIGINAL = "mytalk", "original"
 SHIFT = 0.48  # seconds by which the source is shifted for the stability figure
+APART = 0.24  # seconds between a held-out frame and its references, as in training (`appearance_data.GAP`)
 
 
 class Method(NamedTuple):
@@ -191,20 +192,18 @@ def reference_bank(
 
 
 def folds(track: FaceTrack, held_out: bool) -> list[tuple[slice, FaceTrack]]:
-    """Parts of the clip, each with the track of the frames that it may take references from."""
+    """Parts of the clip, each with the track of the frames that it may take references from.
+
+    `held_out`: each half from the other, at least `APART` away, since neighbours give the answer away.
+    """
     whole = slice(0, len(track))
     if not held_out:
         return [(whole, track)]
-    middle = len(track) // 2
+    middle, times = len(track) // 2, track.times
     halves = slice(0, middle), slice(middle, len(track))
-    tracks = [track.replace(found=track.found & inside(track, half), filled=None) for half in halves]
+    apart = times <= times[middle] - APART + 1e-6, times >= times[middle - 1] + APART - 1e-6
+    tracks = [track.replace(found=track.found & far, filled=None) for far in apart]
     if not all(half.found.any() for half in tracks):
-        logger.warning("one half of a clip shows no face: its references come from the whole clip")
+        logger.warning("one half of a clip shows no face %s s from the other: all of it gives references", APART)
         return [(whole, track)]
     return list(zip(halves, reversed(tracks), strict=True))
-
-
-def inside(track: FaceTrack, part: slice) -> Tensor:
-    flags = torch.zeros(len(track), dtype=torch.bool)
-    flags[part] = True
-    return flags

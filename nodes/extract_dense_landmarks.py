@@ -28,7 +28,7 @@ class ExtractDenseLandmarks(io.ComfyNode):
             node_id="MyTalkExtractDenseLandmarks",
             display_name="Extract Dense Landmarks (MyTalk)",
             category=CATEGORY,
-            description="Follows one face through the frames: 478 points per frame, smooth over time.",
+            description="Follows one face through the frames: 478 points per frame, short gaps interpolated.",
             search_aliases=["face mesh", "face landmarks", "face tracking"],
             inputs=[
                 field(io.Image, "images", tooltip="The frames of the clip, in order. A portrait may be one frame."),

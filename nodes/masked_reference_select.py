@@ -32,7 +32,7 @@ class MaskedReferenceSelect(io.ComfyNode):
             node_id="MyTalkMaskedReferenceSelect",
             display_name="Masked Reference Select (MyTalk)",
             category=CATEGORY,
-            description="Chooses sharp frames that show the mouth from closed to wide, and keeps only the lip region.",
+            description="Chooses sharp frames that show the mouth from closed to wide, to paint from.",
             search_aliases=["reference frames", "mouth references"],
             inputs=[
                 field(io.Image, "images", tooltip="Frames of this person: usually the clip itself."),

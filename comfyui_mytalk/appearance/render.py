@@ -46,7 +46,8 @@ class Inputs(NamedTuple):
 def model_inputs(
     p: AppearanceParams, crops: Tensor, drawing: Tensor, points: Tensor, mask: Tensor, references: References
 ) -> Inputs:
-    """Hide the mouth of `crops (b, 3, s, s)`, and show only the lip region of the references (Section 3.4.1).
+    """Hide the mouth of `crops (b, 3, s, s)`, and show only the lip region of the references (Section 3.4.1); of those
+    that are moved onto the target, what is hidden and a little around it.
 
     `points (b, 478, 2)` are the target landmarks in crop pixels, `drawing (b, 3, s, s)` their picture, `mask
     (b, 1, s, s)` what will be generated.

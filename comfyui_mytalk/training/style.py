@@ -94,8 +94,8 @@ def train(base: MotionModel, takes: list[Take], extractor: IdentityExtractor, ar
     sampler, parts = StyleSampler(takes, args.tokens), trained_parts(model)
     loss_of = MotionLoss(model, extractor.eval().to(device), args)
     groups = [
-        {"params": [p for name, p in parts.items() if (name.split(".")[-1] in SCALES) == scale], **how}
-        for scale, how in ((False, {}), (True, {"scale": SCALES_RATE, "weight_decay": 0.0}))
+        {"params": [p for name, p in parts.items() if (name.split(".")[-1] in SCALES) == scale], "scale": rate}
+        for scale, rate in ((False, 1.0), (True, SCALES_RATE))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema, averaged = Run.of(args), Ema(model, 0.99), copy.deepcopy(model)

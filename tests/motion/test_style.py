@@ -34,7 +34,7 @@ from comfyui_mytalk.motion.reference import (
     remember,
     unheard_reference,
 )
-from comfyui_mytalk.motion.style import ENOUGH, SHARPNESS, StyleAttention, StyleMemory
+from comfyui_mytalk.motion.style import StyleAttention, StyleMemory
 from comfyui_mytalk.training import style
 from comfyui_mytalk.training.motion_data import Take
 from comfyui_mytalk.training.motion_loss import MotionLoss
@@ -279,18 +279,6 @@ def test_heads_that_cannot_be_are_refused_before_any_clip_is_read(
     monkeypatch.setattr(style, "check_needs", lambda *_: None)
     with pytest.raises(InputError, match=f"got --heads {heads}, .*{expected}"):
         style.main(given)
-
-
-def test_scales_are_not_drawn_to_one(tmp_path: Path, monkeypatch) -> None:
-    """Weight decay pulls a logarithm to 0: an attention of sharpness 1, and one reference frame that is believed."""
-    monkeypatch.setattr(Run, "rate", lambda *_: 1.0)
-    given = arguments(tmp_path, 2)
-    given.weight_decay = 50.0
-    base = MotionModel(replace(PARAMS, style_heads=0)).eval()
-    extractor = IdentityExtractor(IdentityParams(width=8, layers=1, dim=4))
-    attention = style.train(base, [take("x", 200), take("y", 120)], extractor, given).style
-    for scale, begun in ((attention.sharpness, SHARPNESS), (attention.enough, ENOUGH)):
-        torch.testing.assert_close(scale.detach(), torch.full_like(scale, begun).log(), atol=0.1, rtol=0)
 
 
 def test_of_a_long_film_a_minute_is_looked_at(model, monkeypatch) -> None:

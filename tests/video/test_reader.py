@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import threading
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -338,3 +339,28 @@ def test_a_chunk_lies_on_pages_of_its_own() -> None:
     assert [len(frames) for frames, _ in chunks] == [8, 8, 4]
     assert all(frames.data_ptr() % mmap.PAGESIZE == 0 for frames, _ in chunks)
     assert [int(frame[0, 0, 0]) for frames, _ in chunks for frame in frames] == list(range(20))
+
+
+def test_the_next_chunk_is_read_while_one_is_worked_on() -> None:
+    drawn = [threading.Event() for _ in range(9)]
+
+    def pictures():
+        for number, event in enumerate(drawn):
+            event.set()
+            yield np.full((4, 4, 3), number, np.uint8), number / 25
+
+    chunks = in_chunks(pictures(), 3)
+    assert next(chunks)[0][:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert drawn[5].wait(timeout=20) and not drawn[6].is_set()
+    assert [len(frames) for frames, _ in chunks] == [3, 3]
+
+
+def test_what_goes_wrong_ahead_is_told_where_it_belongs() -> None:
+    def pictures():
+        yield np.zeros((4, 4, 3), np.uint8), 0.0
+        raise InputError("damaged")
+
+    chunks = in_chunks(pictures(), 1)
+    assert len(next(chunks)[0]) == 1
+    with pytest.raises(InputError, match="damaged"):
+        next(chunks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,14 +140,20 @@ class VideoReader:
         """Seconds `(frames,)` float64 of all frames after the first one read, without decoding."""
         return torch.from_numpy(self._index.seconds[self._first : self._stop] - self.offset)
 
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held."""
-        yield from in_chunks(self.frames(), size)
+    def chunks(self, size: int, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held.
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, float]]:
+        Only of the frames `wanted (m,)`, rising, where given: others are decoded, but not made pictures of.
+        """
+        yield from in_chunks(self.frames(wanted=None if wanted is None else set(wanted.tolist())), size)
+
+    def frames(
+        self, start: int = 0, stop: int | None = None, wanted: Container[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, float]]:
         """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, decoding from a key frame on.
 
-        Always as many as asked for: where the file is damaged, the frame before is held.
+        Always as many as asked for, which may be the `wanted` of them: where the file is damaged, the frame before is
+        held.
         """
         first = self._first + start
         stop = self._stop if stop is None else min(self._first + stop, self._stop)
@@ -158,6 +164,8 @@ class VideoReader:
         for due in range(first, stop):
             while ahead is not None and ahead[1] <= due:
                 held, ahead, picture = ahead, next(frames, None), None
+            if wanted is not None and due - self._first not in wanted:
+                continue
             picture = self._picture(held[0], reformatter) if picture is None else picture
             yield picture, float(self._index.seconds[due]) - self.offset
 

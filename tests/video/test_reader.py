@@ -364,3 +364,15 @@ def test_what_goes_wrong_ahead_is_told_where_it_belongs() -> None:
     assert len(next(chunks)[0]) == 1
     with pytest.raises(InputError, match="damaged"):
         next(chunks)
+
+
+def test_only_wanted_frames_are_made_pictures_of(clip, monkeypatch) -> None:
+    """Conversion takes longer than decoding, and references are few frames of a long film."""
+    reader, made = VideoReader(clip(), start=0.2), []
+    whole, times = read(reader, 8)
+    picture = VideoReader._picture
+    monkeypatch.setattr(VideoReader, "_picture", lambda *given: made.append(given) or picture(*given))
+    wanted = torch.tensor([1, 2, 9, 17, 20])
+    parts, stamps = zip(*reader.chunks(2, wanted), strict=True)
+    assert [len(part) for part in parts] == [2, 2, 1] and len(made) == len(wanted)
+    assert torch.equal(torch.cat(parts), whole[wanted]) and torch.equal(torch.cat(stamps), times[wanted])

@@ -21,8 +21,11 @@ CHUNK = 8  # frames of a film that are worked on at a time
 class FrameSource(Protocol):
     """Frames in order, as often as asked for."""
 
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each."""
+    def chunks(self, size: int, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each, of all frames.
+
+        Files can also give the `wanted (m,)` ones alone, rising numbers.
+        """
         ...
 
 
@@ -42,15 +45,14 @@ class TensorSource:
 
 def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
     """The frames `wanted (m,)`, sorted, in chunks: `(pixels, index into them, their numbers, how far is read)`."""
-    if isinstance(source, TensorSource):
-        for at in wanted.split(chunk) if len(wanted) else ():
-            yield source.frames, at, at, int(at[-1]) + 1
+    if not len(wanted):
         return
-    start = 0
-    for pixels, _ in source.chunks(chunk):
-        at = wanted[(wanted >= start) & (wanted < start + len(pixels))]
-        yield pixels, at - start, at, start + len(pixels)
-        start += len(pixels)
+    parts = wanted.split(chunk)
+    if isinstance(source, TensorSource):
+        yield from ((source.frames, at, at, int(at[-1]) + 1) for at in parts)
+        return
+    for at, (pixels, _) in zip(parts, source.chunks(chunk, wanted), strict=True):
+        yield pixels, torch.arange(len(at)), at, int(at[-1]) + 1
 
 
 def picked(frames: Tensor, index: Tensor) -> Tensor:
@@ -93,12 +95,13 @@ def cut_sizes(
     """As `cut_frames`, the same crops in several sizes: the clip is read once."""
     crops = [torch.zeros(len(frames), 3, size, size, dtype=torch.uint8) for size in sizes]
     for pixels, index, at, done in pick_frames(source, frames.unique()):
-        if len(at):
-            found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
-            here = at[found] == frames
-            for made in crops:
-                cut = cut_source(pixels, place[at], made.shape[-1], index, repeating=True).mul(255).round().byte()
-                made[here] = cut[found[here]]
+        found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
+        here = at[found] == frames
+        for made in crops:
+            cut = cut_source(pixels, place[at], made.shape[-1], index, repeating=True).mul(255).round().byte()
+            made[here] = cut[found[here]]
         if progress is not None:
             progress(done, len(place.pose))
+    if progress is not None:
+        progress(len(place.pose), len(place.pose))
     return crops

@@ -58,13 +58,12 @@ def _chances(
     """Of each of the `frames (m,)` the chances `(s, s)` that something is in front; `points (m, 478, 2)` are theirs."""
     size, device, start = net.params.size, next(net.parameters()).device, 0
     for pixels, index, at, done in pick_frames(source, frames, chunk):
-        if len(at):
-            marks = landmark_marks(points[start : start + len(at)], size)
-            crops = cut_source(pixels, place[at], size, index)
-            with torch.inference_mode():
-                logits = net(crops.to(device), marks.to(device))[:, 0]
-            yield from logits.sigmoid().float().cpu()
-            start += len(at)
+        marks = landmark_marks(points[start : start + len(at)], size)
+        crops = cut_source(pixels, place[at], size, index)
+        with torch.inference_mode():
+            logits = net(crops.to(device), marks.to(device))[:, 0]
+        yield from logits.sigmoid().float().cpu()
+        start += len(at)
         if progress is not None:
             progress(done, len(place.pose))
 

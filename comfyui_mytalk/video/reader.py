@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import mmap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -31,6 +33,7 @@ from .index import FrameIndex, scan
 from .media import TIMECODE, check_decoder, check_span, decode, open_media, tags, video_stream
 
 CUT_SLACK = 0.5e-3  # seconds: containers round times to milliseconds
+HUGE = 2 * 2**20  # bytes
 REORDERED = 16  # frames, at most, that H.264 and HEVC let another one wait
 
 
@@ -114,7 +117,6 @@ class VideoReader:
     def __init__(self, path: str | Path, start: float = 0.0, duration: float | None = None) -> None:
         self.path = Path(path)
         check_span(start, duration)
-        self._reformatter = VideoReformatter()
         with open_media(self.path, "a video") as container:
             stream = video_stream(container)
             if stream is None:
@@ -152,25 +154,33 @@ class VideoReader:
         """Seconds `(frames,)` float64 of all frames after the first one read, without decoding."""
         return torch.from_numpy(self._index.seconds[self._first : self._stop] - self.offset)
 
-    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; only one chunk is held."""
-        yield from in_chunks(self.frames(), size)
+    def chunks(self, size: int, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held.
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, float]]:
+        Only of the frames `wanted (m,)`, rising, where given: others are decoded, but not made pictures of.
+        """
+        yield from in_chunks(self.frames(wanted=None if wanted is None else set(wanted.tolist())), size)
+
+    def frames(
+        self, start: int = 0, stop: int | None = None, wanted: Container[int] | None = None
+    ) -> Iterator[tuple[np.ndarray, float]]:
         """Yield `(picture (h, w, 3) uint8, seconds)` of frames `start` to `stop` - 1, decoding from a key frame on.
 
-        Always as many as asked for: where the file is damaged, the frame before is held.
+        Always as many as asked for, which may be the `wanted` of them: where the file is damaged, the frame before is
+        held.
         """
         first = self._first + start
         stop = self._stop if stop is None else min(self._first + stop, self._stop)
         if first >= stop:
             return
-        frames, picture = self._decode(first), None
+        frames, picture, reformatter = self._decode(first), None, VideoReformatter()
         held, ahead = next(frames), next(frames, None)
         for due in range(first, stop):
             while ahead is not None and ahead[1] <= due:
                 held, ahead, picture = ahead, next(frames, None), None
-            picture = self._picture(held[0]) if picture is None else picture
+            if wanted is not None and due - self._first not in wanted:
+                continue
+            picture = self._picture(held[0], reformatter) if picture is None else picture
             yield picture, float(self._index.seconds[due]) - self.offset
 
     def _decode(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
@@ -214,14 +224,14 @@ class VideoReader:
         shown = shown[::-1] if turn.transpose else shown
         return turn, (frame.width, frame.height), shown, bool(frame.interlaced_frame)
 
-    def _picture(self, frame: VideoFrame) -> np.ndarray:
+    def _picture(self, frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
         width, height = self._size  # of the first frame: some screen recordings change theirs
         matrix = swscale_matrix(int(frame.colorspace), frame.width, frame.height)
         source = {"src_colorspace": matrix, "src_color_range": frame.color_range or None}
         # Older PyAV ignores the source's matrix where the target's is not given and another.
         target = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": FULL_RANGE}
         colour = {**source, **target, "interpolation": ACCURATE}
-        return self._turn(self._reformatter.reformat(frame, width, height, "rgb24", **colour).to_ndarray())
+        return self._turn(reformatter.reformat(frame, width, height, "rgb24", **colour).to_ndarray())
 
 
 def cut(index: FrameIndex, start: float, duration: float | None, path: Path) -> tuple[int, int]:
@@ -252,24 +262,36 @@ def in_order(frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFr
 
 
 def in_chunks(frames: Iterator[tuple[np.ndarray, float]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Gather single frames into chunks of at most `size`."""
-    while group := list(islice(frames, size)):
-        yield _stack(group)
+    """Gather single frames into chunks of at most `size`, each while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:  # decoding and converting let go of the interpreter
+        coming = pool.submit(_gather, frames, size)
+        while chunk := coming.result():
+            coming = pool.submit(_gather, frames, size)
+            yield chunk.pop()  # nothing but the caller holds it then
 
 
-def _stack(group: list[tuple[np.ndarray, float]]) -> tuple[Tensor, Tensor]:
-    """Empties `group`, so that nothing but the caller holds the pictures."""
+def _gather(frames: Iterator[tuple[np.ndarray, float]], size: int) -> list[tuple[Tensor, Tensor]]:
+    """The next chunk; none at the end."""
+    group = list(islice(frames, size))
+    if not group:
+        return []
     pictures = _own_pages((len(group), *group[0][0].shape))
     np.stack([picture for picture, _ in group], out=pictures)
     times = torch.tensor([seconds for _, seconds in group], dtype=torch.float64)
-    group.clear()
-    return torch.from_numpy(pictures), times
+    return [(torch.from_numpy(pictures), times)]
 
 
 def _own_pages(shape: tuple[int, ...]) -> np.ndarray:
     """An array of bytes that is given back to the system as a whole.
 
     On the heap, what is kept of each chunk (landmarks) would settle in the room that the chunk before left, the next
-    chunk would not fit there, and the heap would grow by the whole film.
+    chunk would not fit there, and the heap would grow by the whole film. Linux is asked for pages of 2 MB: it takes
+    longer to hand out a chunk in pages of 4 KB than to fill it.
     """
-    return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+    size = math.prod(shape)
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8).reshape(shape)
+    pages = mmap.mmap(-1, -(-size // HUGE) * HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8, size).reshape(shape)

@@ -124,7 +124,7 @@ class FittedReader:
         return len(self.index)
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; only one chunk is held."""
+        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held."""
         yield from in_chunks(zip(self._pictures(), self.times.tolist(), strict=True), size)
 
     def _pictures(self) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import mmap
 import struct
+import threading
 import weakref
 import zlib
 from fractions import Fraction
@@ -356,3 +357,40 @@ def test_a_chunk_lies_on_pages_of_its_own() -> None:
     assert [len(frames) for frames, _ in chunks] == [8, 8, 4]
     assert all(frames.data_ptr() % mmap.PAGESIZE == 0 for frames, _ in chunks)
     assert [int(frame[0, 0, 0]) for frames, _ in chunks for frame in frames] == list(range(20))
+
+
+def test_the_next_chunk_is_read_while_one_is_worked_on() -> None:
+    drawn = [threading.Event() for _ in range(9)]
+
+    def pictures():
+        for number, event in enumerate(drawn):
+            event.set()
+            yield np.full((4, 4, 3), number, np.uint8), number / 25
+
+    chunks = in_chunks(pictures(), 3)
+    assert next(chunks)[0][:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert drawn[5].wait(timeout=20) and not drawn[6].is_set()
+    assert [len(frames) for frames, _ in chunks] == [3, 3]
+
+
+def test_what_goes_wrong_ahead_is_told_where_it_belongs() -> None:
+    def pictures():
+        yield np.zeros((4, 4, 3), np.uint8), 0.0
+        raise InputError("damaged")
+
+    chunks = in_chunks(pictures(), 1)
+    assert len(next(chunks)[0]) == 1
+    with pytest.raises(InputError, match="damaged"):
+        next(chunks)
+
+
+def test_only_wanted_frames_are_made_pictures_of(clip, monkeypatch) -> None:
+    """Conversion takes longer than decoding, and references are few frames of a long film."""
+    reader, made = VideoReader(clip(), start=0.2), []
+    whole, times = read(reader, 8)
+    picture = VideoReader._picture
+    monkeypatch.setattr(VideoReader, "_picture", lambda *given: made.append(given) or picture(*given))
+    wanted = torch.tensor([1, 2, 9, 17, 20])
+    parts, stamps = zip(*reader.chunks(2, wanted), strict=True)
+    assert [len(part) for part in parts] == [2, 2, 1] and len(made) == len(wanted)
+    assert torch.equal(torch.cat(parts), whole[wanted]) and torch.equal(torch.cat(stamps), times[wanted])

@@ -41,6 +41,7 @@ SILENT, TALKATIVE = 0.1, 0.25  # the same of a clip in which nobody talks, and o
 USUAL_SPREAD = 0.4  # the same of most people (median of our clips 0.45, quartiles 0.38 and 0.54)
 USUAL_OPENING, WIDE_OPENING = 1.4, 2.2  # centimetres that most mouths open often, and hardly ever (their widest: 1.6)
 GAP_TOLERANCE = 0.03  # centimetres that lips may stay apart or overlap when a resting mouth is shut
+WIDER = 1.3  # times their widest mouth in the clip that people hardly ever open theirs (half against half: one in 20)
 STIR = 0.4  # centimetres that a mouth opens farther which is wide open at rest
 LEAST_GAIN, MOST_GAIN = 0.7, 1.6  # limits of what `match_manner` may do to the motion's range
 PARTED = 0.25  # opening, centimetres, of lips that are apart whatever the detector's scatter
@@ -182,11 +183,13 @@ def _inner_pairs() -> tuple[list[int], list[int]]:
 
 class Manner(NamedTuple):
     """How a person holds the mouth, pose taken out, centimetres: resting lower faces `rest (r, 180, 2)`, the `spread`
-    (deviation) of the opening, and the mean lower face `parted (180, 2)` of an open mouth, None where it hardly opens.
+    (deviation) of the opening and the `widest`, and the mean lower face `parted (180, 2)` of an open mouth, None where
+    it hardly opens.
     """
 
     rest: Tensor
     spread: float
+    widest: float
     parted: Tensor | None
 
     @property
@@ -207,7 +210,10 @@ def manner_of(canonical: Tensor, usable: Tensor) -> Manner:
     lower, opening = canonical[:, landmark_set("generated"), :2], mouth_opening(canonical)
     apart = usable & (opening > PARTED)
     parted = lower[apart].mean(0) if apart.sum() >= LEAST_PARTED else None
-    return Manner(lower[resting_frames(canonical, usable)], opening[usable].std(correction=0).item(), parted)
+    seen = opening[usable]
+    return Manner(
+        lower[resting_frames(canonical, usable)], seen.std(correction=0).item(), widest=seen.max().item(), parted=parted
+    )
 
 
 def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor:
@@ -216,7 +222,8 @@ def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor
     People differ in how far they open their mouths, and how, more than a model can tell from a voice; their own clip
     shows it. The motion is scaled about rest until its opening deviates by `strength * person.spread`; then its open
     mouths are shifted until their mean is the person's own, a half-open mouth in proportion and a closed one not at
-    all. Both changes have limits. Who does not talk in the clip, in a still for one, moves as most people do.
+    all. Both changes have limits, and so has the widest mouth, or teeth would be stretched that the clip does not show.
+    Who does not talk in the clip, in a still for one, moves as most people do.
     """
     rest, talks = person.rest.mean(0), person.talks
     spread = strength * (USUAL_SPREAD + talks * (person.spread - USUAL_SPREAD))
@@ -224,7 +231,6 @@ def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor
     if min(own, spread) < TALKING:
         return lower
     lower = rest + min(max(spread / own, LEAST_GAIN), MOST_GAIN) * (lower - rest)
-    lower = torch.lerp(limit_opening(lower, rest, strength), lower, talks)
     opening = inner_distance(lower)
     parted = opening > PARTED
     if person.parted is not None and parted.sum() >= LEAST_PARTED:
@@ -232,17 +238,19 @@ def match_manner(lower: Tensor, person: Manner, strength: float = 1.0) -> Tensor
         shift = shift * min(1.0, MOST_SHIFT / max(shift.norm(dim=-1).mean().item(), 1e-6))
         share = (opening / opening[parted].mean()).clamp(max=1)
         lower = lower + share[:, None, None] * shift
-    return part_lips(lower)
+    usual, wide = USUAL_OPENING, WIDE_OPENING
+    usual, wide = usual + talks * (person.widest - usual), wide + talks * (WIDER * person.widest - wide)
+    return part_lips(limit_opening(lower, rest, strength * usual, strength * wide))
 
 
-def limit_opening(lower: Tensor, rest: Tensor, strength: float = 1.0) -> Tensor:
-    """`lower (t, 180, 2)` whose widest mouths are nearer to `rest (180, 2)`, as far as few people open theirs.
+def limit_opening(lower: Tensor, rest: Tensor, usual: float, wide: float) -> Tensor:
+    """`lower (t, 180, 2)` whose mouths beyond `usual` cm are nearer to `rest (180, 2)`, none more open than `wide`.
 
     Motion adds to the resting mouth: a portrait of somebody who sings would open it till the face tears.
     """
     opening, resting = inner_distance(lower), inner_distance(rest[None])
-    knee = (strength * torch.tensor(USUAL_OPENING)).maximum(resting)
-    room = (strength * torch.tensor(WIDE_OPENING) - knee).clamp_min(STIR)
+    knee = resting.clamp_min(usual)
+    room = (wide - knee).clamp_min(STIR)
     limited = knee + room * ((opening - knee) / room).tanh()
     share = torch.where(opening > knee, (limited - resting) / (opening - resting).clamp_min(1e-6), 1.0)
     return rest + share[:, None, None] * (lower - rest)

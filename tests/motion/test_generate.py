@@ -257,7 +257,7 @@ def test_the_mouth_opens_as_far_as_the_person_does() -> None:
         return (face[:, points.index(13)] - face[:, points.index(14)]).norm(dim=-1).std(correction=0).item()
 
     def matched(range_: float) -> Tensor:
-        return match_manner(lower, Manner(closed[None], range_, None))
+        return match_manner(lower, Manner(closed[None], range_, 9.0, None))
 
     assert spread(matched(1.2 * spread(lower))) == pytest.approx(1.2 * spread(lower), rel=1e-3)
     assert spread(matched(9.0)) < 2 * spread(lower), "within limits"
@@ -268,11 +268,11 @@ def test_who_does_not_talk_in_the_clip_moves_as_most_people_do() -> None:
     points, rest = landmark_set("generated").tolist(), canonical_face()[landmark_set("generated"), :2]
     upper, under = points.index(13), points.index(14)
 
-    def openings(resting: float, far: float, spread: float = 0.0) -> Tensor:
+    def openings(resting: float, far: float, spread: float = 0.0, widest: float = 0.0) -> Tensor:
         rest[under] = rest[upper] - torch.tensor([0.0, resting])
         lower = rest.repeat(63, 1, 1)
         lower[:, under, 1] -= 0.5 * far * (1 - torch.cos(torch.arange(63) / 5))
-        matched = match_manner(lower, Manner(rest[None], spread, None if spread else rest))
+        matched = match_manner(lower, Manner(rest[None], spread, widest, None if spread else rest))
         return matched[:, upper, 1] - matched[:, under, 1]
 
     def spread(values: Tensor) -> float:
@@ -285,8 +285,11 @@ def test_who_does_not_talk_in_the_clip_moves_as_most_people_do() -> None:
         assert found.min() == pytest.approx(resting, abs=1e-4), "at rest it rests as it did"
         assert max(1.9, resting + 0.3) < found.max() <= max(2.2, resting + 0.4)
     assert torch.equal(openings(0.0, 1.0, 0.05), openings(0.0, 1.0, 0.1)), "a smile is not talk"
-    talker = openings(0.0, 3.0, 0.9)
+    talker = openings(0.0, 3.0, 0.9, widest=3.0)
     assert spread(talker) == pytest.approx(0.9, abs=0.15) and talker.max() > 2.2, "a talker's own manner counts"
+    limited = openings(0.0, 3.0, 0.9, widest=1.5)
+    assert 1.6 < limited.max() < 1.3 * 1.5, "hardly wider than the clip shows"
+    assert torch.equal(limited[talker < 1.5], talker[talker < 1.5])
 
 
 def test_a_mouth_is_shut_by_the_likeliest_movement() -> None:
@@ -313,12 +316,12 @@ def test_an_open_mouth_has_the_persons_shape_and_a_closed_one_stays_closed() -> 
     parted = lower[opening > 0.25].mean(0)
     parted[:, 0] *= 1.05  # a wider mouth
     spread = opening.std(correction=0).item()
-    matched = match_manner(lower, Manner(closed[None], spread, parted))
+    matched = match_manner(lower, Manner(closed[None], spread, 9.0, parted))
     shut = opening == 0
     assert torch.equal(matched[shut], lower[shut])
     before, after = ((face[opening > 0.25].mean(0) - parted).norm(dim=-1).mean() for face in (lower, matched))
     assert after < 0.35 * before
-    far = match_manner(lower, Manner(closed[None], spread, parted + 5.0))
+    far = match_manner(lower, Manner(closed[None], spread, 9.0, parted + 5.0))
     assert (far - lower).norm(dim=-1).mean(-1).max() < 0.7, "within limits"
 
 

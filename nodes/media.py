@@ -121,6 +121,8 @@ def read_audio(audio: Mapping[str, Any] | None, name: str = "audio", remedy: str
     if audio is None:
         raise InputError(f"{name}: got no audio, expected speech; {remedy}")
     try:
+        if isinstance(audio, Tensor):  # torch would take the letters of "waveform" for an index
+            raise TypeError
         waveform, rate = audio["waveform"], int(audio["sample_rate"])
         found = None if isinstance(waveform, Tensor) and waveform.ndim else described(waveform)
     except (TypeError, KeyError, IndexError, ValueError):

@@ -44,7 +44,7 @@ def test_each_half_speaks_in_the_style_of_the_other(case: Case, monkeypatch: pyt
 
     monkeypatch.setattr(methods, "speak_in_style", speak)
     studio().speak(case)
-    assert heard == [list(range(10, 20)), list(range(10))]
+    assert heard == [list(range(15, 20)), list(range(5))]
 
 
 def test_the_source_is_shifted_by_the_times_of_its_frames(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

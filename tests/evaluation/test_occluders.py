@@ -94,7 +94,7 @@ def test_each_half_is_painted_from_bare_lips_of_the_other(talk: Talk, net: Occlu
 
 def test_a_covered_chin_is_filled_from_the_half_that_may_be_shown(talk: Talk, net: OcclusionNet) -> None:
     """The first half's chins are covered, some of the second's too: references of the first lose the microphone."""
-    pictures, _ = with_ball(talk, CHIN, slice(0, 14), reach=0.16)
+    pictures, _ = with_ball(talk, CHIN, slice(0, 17), reach=0.16)
     darkest = {}
     for name, sees in (("filled", net), ("as filmed", None)):
         case = Case(RECONSTRUCTION, talk, talk, pictures)

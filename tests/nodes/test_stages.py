@@ -65,10 +65,10 @@ def test_pictures_that_do_not_fit_are_painted_fewer_at_a_time(
         module = host.module(where)
         paint = getattr(module, name)
 
-        def run(model: Any, pictures: torch.Tensor, place: Any, *others: Any) -> Any:
+        def run(model: Any, pictures: torch.Tensor, place: Any, *others: Any, **named: Any) -> Any:
             if len(place.pose) > 2:
                 raise host.management.OOM_EXCEPTION("too many")
-            return paint(model, pictures, place, *others)
+            return paint(model, pictures, place, *others, **named)
 
         monkeypatch.setattr(module, name, run)
 

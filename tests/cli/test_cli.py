@@ -230,15 +230,18 @@ def test_options_of_prepare_arrive(files, monkeypatch):
     assert (share, shard) == (0.3, (1, 5))
 
 
+ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)] + ([(signal.SIGHUP, 129)] if hasattr(signal, "SIGHUP") else [])
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A shell starts its background jobs with Ctrl-C ignored, and then so would this process."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell starts background jobs with Ctrl-C ignored, `nohup` ignores SIGHUP, and then so would this process."""
+    before = {event: signal.getsignal(event) for event, _ in ENDINGS}
+    for event in before:
+        signal.signal(event, signal.default_int_handler if event is signal.SIGINT else signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
-
-
-ENDINGS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)] + ([(signal.SIGHUP, 129)] if hasattr(signal, "SIGHUP") else [])
+    for event, handler in before.items():
+        signal.signal(event, handler)
 
 
 @pytest.mark.parametrize(("event", "code"), ENDINGS)

@@ -159,7 +159,7 @@ def device_samples(stream: ChoiceStream, device: torch.device, workers: int) -> 
     loader = DataLoader(stream, None, num_workers=workers, worker_init_fn=start_worker, generator=own)
     for step, choices in enumerate(loader, stream.start):
         rng = step_rng(stream.seed + 3, step)
-        yield sample_of(stream.params, augmented(pictures.raw(choices), rng), rng)
+        yield sample_of(stream.params, augmented(pictures.raw(choices), rng, stream.params.regression), rng)
 
 
 def prefetched(samples: Iterator[Sample], device: torch.device, ahead: int = 2) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ from ..appearance.references import BANK
 from ..errors import InputError
 from .appearance_data import GAP, ClipView, RawSample, Sample, draw_raw, gap_frames, sample_of
 from .augment_faces import colour_jitter, mirror, reshape_face
+from .augment_films import another_film
 from .clips import PreparedClip
 from .loop import step_rng
 
@@ -91,7 +92,7 @@ class SampleStream(IterableDataset):
         for step in self.steps():
             rng = step_rng(self.seed, step)
             raws = [draw_raw(view, frame, self.params, rng) for _, view, frame in self.draw(step, rng)]
-            yield sample_of(self.params, augmented(RawSample.stack(raws), rng), rng)
+            yield sample_of(self.params, augmented(RawSample.stack(raws), rng, self.params.regression), rng)
 
     def draw(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, ClipView, int]]:
         """Index and view of the clip, and target frame, of each sample of a step's batch."""
@@ -102,10 +103,10 @@ class SampleStream(IterableDataset):
             yield clip, view, int(rng.choice(view.frames))
 
 
-def augmented(raw: RawSample, rng: np.random.Generator) -> RawSample:
-    """A batch of other people: mirrored or not, reshaped and recoloured."""
+def augmented(raw: RawSample, rng: np.random.Generator, regression: bool) -> RawSample:
+    """A batch of other people in other films; `regression`: the first reference is one."""
     raw = mirror(raw, torch.from_numpy(rng.random(len(raw.crop)) < 0.5))
-    return colour_jitter(reshape_face(raw, rng), rng)
+    return another_film(colour_jitter(reshape_face(raw, rng), rng), rng, regression)
 
 
 def shown_long_enough(clip: PreparedClip) -> bool:

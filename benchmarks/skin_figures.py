@@ -34,8 +34,8 @@ BANDS = ((0.5, 1.0), (1.0, 2.0), (2.0, 4.0))  # sigmas, pixels
 DROP, OVER = 4.0, 20.0  # pixels; reached so many pixels below the mouth
 
 
-def still(path: Path, landmarker: FaceLandmarker) -> RawSample | None:
-    """The picture with a lowered jaw, to be painted from itself; None when no face is found."""
+def still(path: Path, landmarker: FaceLandmarker, references: int) -> RawSample | None:
+    """The picture with a lowered jaw, to be painted from as many copies of itself; None when no face is found."""
     image = next(VideoReader(path).chunks(1))[0]
     track = track_faces(TensorSource(image, 25).chunks(1), landmarker)
     if not track.found.any():
@@ -50,9 +50,9 @@ def still(path: Path, landmarker: FaceLandmarker) -> RawSample | None:
         crop[0],
         target,
         place.hole(CROP_SIZE)[0],
-        crop.expand(3, -1, -1, -1),
-        points.expand(3, -1, -1),
-        region.expand(3, -1, -1, -1),
+        crop.expand(references, -1, -1, -1),
+        points.expand(references, -1, -1),
+        region.expand(references, -1, -1, -1),
         torch.stack([opening, opening]),
     )
 
@@ -82,7 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     model, landmarker = load_appearance(options.appearance), load_face_landmarker("cpu")
     paths = sorted(p for p in Path(options.pictures).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    found = [raw for path in paths if (raw := still(path, landmarker)) is not None]
+    known = (still(path, landmarker, model.params.references) for path in paths)
+    found = [raw for raw in known if raw is not None]
     rows = np.array([compare(model, raw) for raw in found])  # (pictures, bands, 2)
     print(f"{len(found)} of {len(paths)} pictures show a face")
     print("| sigmas | strength, median (worst tenth) | correlation, median (worst tenth) |\n|---|---|---|")

@@ -12,9 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from .appearance.bank import ReferenceBank
-from .appearance.model import AppearanceModel
 from .appearance.occlusion import Occlusion
-from .appearance.references import BANK
+from .appearance.references import BANK, FIXED
 from .appearance.tuning import tuned_copy
 from .devices import pick_device, pick_dtype
 from .frames import CHUNK, FrameSource
@@ -134,7 +133,7 @@ def show_inputs(
         occlusion = see_occlusions(models, given.shown, filmed)
     elif given.keep is not None:
         occlusion = either(occlusion, told_occlusion(given.keep.chunks(CHUNK), filmed, CHUNK))
-    return show_references(models.appearance, given.shown, filmed, options, progress, occlusion)
+    return show_references(given.shown, filmed, options, progress, occlusion)
 
 
 def see_occlusions(
@@ -147,7 +146,6 @@ def see_occlusions(
 
 
 def show_references(
-    model: AppearanceModel,
     source: FrameSource,
     track: FaceTrack,
     options: SyncOptions,
@@ -156,8 +154,7 @@ def show_references(
 ) -> ReferenceBank:
     """References as `options` want them, from the clip with this track, without what lies in front of the face."""
     fixed = options.references == "fixed"
-    count = model.params.references if fixed else BANK
-    return select_references(source, track, geometry(track), count, fixed, progress, occlusion)
+    return select_references(source, track, geometry(track), FIXED if fixed else BANK, fixed, progress, occlusion)
 
 
 def fit_track(track: FaceTrack, index: Tensor, times: Tensor) -> FaceTrack:

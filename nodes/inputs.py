@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..comfyui_mytalk.appearance.references import BANK
+from ..comfyui_mytalk.appearance.references import BANK, FIXED
 from ..comfyui_mytalk.landmarks.track import Choice
 from ..comfyui_mytalk.motion.generate import MotionOptions
 from .checks import one_of
@@ -14,7 +14,6 @@ CATEGORY = "MyTalk"
 DEFAULTS = MotionOptions()
 FACES = ("largest", "index", "nearest to point")
 REFERENCES = ("nearest mouth", "fixed")
-FIXED = 3  # the paper's closed, half open and wide mouth
 MODELS = {
     "speech": "Speech encoder: the small one that ships, a wav2vec 2.0, HuBERT, WavLM or Whisper folder in "
     "models/mytalk, or a safetensors file in models/audio_encoders. Must be the one that the motion model was "

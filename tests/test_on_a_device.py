@@ -30,7 +30,7 @@ def spoken(device: str, dtype: str) -> tuple[Tensor, Tensor]:
     track = track_faces(film.chunks(4), models.landmarker)
     before = see_occlusions(models, film, track)
     motion = speak_in_style(models, track, fit_audio(read_audio(DEMO / "speech.wav"), SECONDS), options).track
-    bank = show_references(models.appearance, film, track, options, occlusion=before)
+    bank = show_references(film, track, options, occlusion=before)
     parts = render_clip(models.appearance, film, motion, geometry(track, motion), bank, 4, occlusion=before)
     return motion.points, torch.cat([frames.float() for frames, _, _ in parts])
 

@@ -145,7 +145,7 @@ def test_everything_follows_the_timeline_of_the_output(files, steps) -> None:
 
 def test_references_are_of_the_film_without_what_is_told_or_found_in_front_of_the_face(files, steps) -> None:
     assert run(files, keep_mask=files.masks)["references"] == [2]
-    _, source, track, _, _, occlusion = steps["show_references"]
+    source, track, _, _, occlusion = steps["show_references"]
     assert shades(source) == numbers(track) == list(range(FRAMES))
     assert (occlusion[0].rows >= 0).nonzero()[:, 0].tolist() == COVERED and occlusion[1] == "told"
     assert numbers(steps["told_occlusion"][1]) == list(range(FRAMES))
@@ -153,7 +153,7 @@ def test_references_are_of_the_film_without_what_is_told_or_found_in_front_of_th
 
 def test_references_of_another_video_have_its_own_track_and_occlusions(files, steps) -> None:
     run(files, reference_video=files.other, keep_mask=files.masks)
-    _, source, track, _, _, occlusion = steps["show_references"]
+    source, track, _, _, occlusion = steps["show_references"]
     assert shades(source) == numbers(track) == [0, 1, 2, 3]
     assert len(occlusion) == 4 and "told_occlusion" not in steps.given, "the mask is of the film"
 

@@ -58,10 +58,9 @@ class ReferenceBank:
         count, same = p.references - p.regression, None if people is None else people[:, None] == self.people
         if same is not None:
             same = same | ~same.any(1, keepdim=True)  # frames without a face, of nobody whom the bank knows
-        if len(self.frames) >= count > 0:
+        found = torch.empty(len(points), 0, dtype=torch.long)
+        if count:
             found = retrieve_references(reference_features(self.points), reference_features(points), count, usable=same)
-        else:
-            found = torch.arange(count).clamp(max=len(self.frames) - 1).expand(len(points), -1)
         if p.regression:  # nearest first
             return Schedule(found, self.regression.weights(points, same))
         return Schedule(found.gather(1, self.shape[:, 0][found].argsort(dim=1, stable=True)))

@@ -19,6 +19,7 @@ from ..landmarks.align import CROP_HALF, CROP_SIZE
 from ..landmarks.sets import landmark_set
 
 BANK = 64  # pictures of the person that are kept to paint from
+FIXED = 3  # the paper's closed, half open and wide mouth
 KEEP = 0.8  # share of the frames that are sharp enough for it
 OPENING_QUANTILES = (0.05, 0.95)
 MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
@@ -104,8 +105,8 @@ def retrieve_references(
 
     `bank (m, c)` and `wanted (f, c)` are `reference_features` (or any features in centimetres). The first
     slot is the path of least squared distance plus `smooth` (cm^2) per switch; each further slot the same among
-    entries that show another mouth than the slots before it. `usable (f, m)` bool leaves entries out. Give it the whole
-    clip at once.
+    entries that show another mouth than the slots before it, as long as there are any. `usable (f, m)` bool leaves
+    entries out. Give it the whole clip at once.
     """
     apart = torch.cdist(bank.double(), bank.double())
     similar = (1 - apart / NEAR).clamp_min(0)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..appearance.bank import ReferenceBank
 from ..appearance.occlusion import Occlusion
 from ..appearance.params import AppearanceParams
-from ..appearance.references import BANK
+from ..appearance.references import BANK, FIXED
 from ..appearance.render import Inputs
 from ..frames import TensorSource
 from ..geometry import geometry
@@ -171,7 +171,7 @@ def paint(
     place = geometry(case.talk.track, spoken)
     frames, masks = [], []
     for part, allowed in folds(case.talk.track, case.held_out):
-        bank = reference_bank(case, part, allowed, model.params.references if fixed else 0, occlusion)
+        bank = reference_bank(case, part, allowed, FIXED if fixed else 0, occlusion)
         source, covered = TensorSource(case.frames[part], case.talk.fps), None if occlusion is None else occlusion[part]
         for made, _, mask in render_clip(model, source, spoken[part], place[part], bank, CHUNK, occlusion=covered):
             frames.append(made)

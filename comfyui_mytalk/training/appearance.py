@@ -16,13 +16,15 @@ from torch.utils.data import DataLoader
 
 from ..appearance.model import model_config
 from ..appearance.params import PRESETS, AppearanceParams
+from ..appearance.references import FIXED
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import positive, weight, whole_number
 from ..errors import InputError
 from .appearance_data import Sample, cut_sample
 from .appearance_device import ChoiceStream, device_samples, prefetched
-from .appearance_gan import Trainer, start_from
+from .appearance_gan import Trainer
 from .appearance_pool import EchoPool
+from .appearance_start import start_from
 from .appearance_stream import SampleStream
 from .appearance_validation import check_validation, save_sheet, validate
 from .clips import PreparedClip, read_clips
@@ -123,7 +125,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def design(params: AppearanceParams, references: str) -> AppearanceParams:
     """The preset with one of the paper's reference designs (Table 7) or ours."""
-    count = 1 if references.startswith("single") else params.references
+    count = {"single": 1, "regression": params.references}.get(references.split("-")[0], FIXED)
     return replace(
         params,
         references=count,
@@ -177,7 +179,8 @@ def main(args: Namespace) -> str:
     if args.on_device and max(args.echo, args.pool) > 1:
         raise InputError("got --echo or --pool with --on-device, which makes each batch anew: leave out one of them")
     seed_everything(args.seed)
-    clips, validation = read_clips(args.data, "train"), spread(read_clips(args.data, "val"), args.validate_clips)
+    clips = read_clips(args.data, "train")
+    validation = spread(read_clips(args.data, "val"), args.validate_clips) if args.validate_clips else []
     params = design(PRESETS[args.preset], args.references)
     check_validation(validation, params)
     check_cut(args.cut, params)

@@ -18,9 +18,7 @@ from ..appearance.discriminator import PatchDiscriminator, adaptive_weight, feat
 from ..appearance.layers import ResnetBlock
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..checkpoints import find_weights, load_checkpoint
 from ..devices import pick_device
-from ..errors import InputError
 from .appearance_data import Sample
 from .appearance_losses import fidelity_loss, middle_part, painted, reconstruction_loss, structure_loss, texture_loss
 from .loop import Ema, descend
@@ -112,18 +110,3 @@ def freeze_encoders(model: AppearanceModel) -> None:
     """Leave the three encoders as they are: how faces look is common property, how they are put together is trained."""
     for encoder in (model.lip_encoder, model.nonlip_encoder, model.landmark_encoder):
         encoder.requires_grad_(False)
-
-
-def start_from(model: AppearanceModel, name: str) -> None:
-    """Load weights by name or path; what their refinement lacks, or has in another shape, stays as it is.
-
-    Raises InputError when the weights are missing or of another shape.
-    """
-    path = find_weights(name, "appearance")
-    state = {key: tensor.float() for key, tensor in load_checkpoint(path, "appearance").state.items()}
-    own = model.state_dict()
-    refine = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
-    state |= {key: tensor for key, tensor in refine.items() if key not in state or state[key].shape != tensor.shape}
-    if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
-        raise InputError(f"the weights {path} are of another network than this preset; choose the preset they are of")
-    model.load_state_dict(state)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..appearance.references import choose_references
+from ..appearance.references import FIXED, choose_references
 from ..appearance.render import References, finish_mouth
 from ..errors import InputError
 from ..evaluation.pictures import psnr, sharpness_ratio, ssim
@@ -80,7 +80,7 @@ def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, f
         chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.shape[i, 0]))
         return view.raw(frame, chosen)
     if view.regression is None:
-        view.know(fixed_references(view, allowed, p.references) if fixed else allowed)
+        view.know(fixed_references(view, allowed, FIXED) if fixed else allowed)
     known = view.bank if fixed else allowed
     return view.raw(frame, nearest(view, frame, known)[: p.references - 1].tolist(), known)
 

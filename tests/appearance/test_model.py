@@ -56,8 +56,8 @@ def small() -> AppearanceModel:
 def pictures(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     top, bottom, left, right = PRESETS["small"].window
-    shape = (bottom - top, right - left)
-    return tuple(torch.rand(batch, *n, *shape, generator=generator) for n in ((3,), (3,), (3, 3)))
+    shape, shown = (bottom - top, right - left), PRESETS["small"].references
+    return tuple(torch.rand(batch, *n, *shape, generator=generator) for n in ((3,), (3,), (shown, 3)))
 
 
 def test_an_untrained_refinement_changes_no_picture(small):
@@ -95,19 +95,19 @@ def with_detail(small: AppearanceModel, bias: list[float] | None) -> tuple[torch
 
 
 def test_fine_detail_is_laid_on_stronger_and_the_rest_is_not(small):
-    _, picture, given = with_detail(small, [25.0, -25.0])
+    _, picture, given = with_detail(small, [25.0, -25.0, -25.0])
     model = AppearanceModel(replace(PRESETS["small"], sharpen=0.2, bound=0.0, hold=0.0)).eval()
     model.load_state_dict(small.state_dict())
-    model.refine.detail.bias.data = torch.tensor([25.0, -25.0])
+    model.refine.detail.bias.data = torch.tensor([25.0, -25.0, -25.0])
     with torch.no_grad():
         sharper = model.generate(*given)[0]
     torch.testing.assert_close(sharper, picture + 0.2 * (picture - blur(picture, 1.0)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("chosen", [0, 1])
+@pytest.mark.parametrize("chosen", [0, 1, 2])
 def test_the_source_of_fine_detail_can_be_chosen(small, chosen):
     """Any of the mouths shown, but not the regression, which comes first."""
-    coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(2)])
+    coarse, picture, given = with_detail(small, [50.0 * (i == chosen) - 25 for i in range(3)])
     source, sigma = given[2][:, 1 + chosen], PRESETS["small"].detail
     torch.testing.assert_close(picture, source + blur(coarse, sigma) - blur(source, sigma), atol=1e-5, rtol=0)
 
@@ -162,16 +162,16 @@ def test_references_are_moved_no_farther_than_they_may(small):
     features = torch.randn(1, 64, 4, 5)
     reach = small.params.reach
     assert reach > 0
-    small.refine.flow.bias.data.copy_(reach * torch.tensor([-4.5, 4.5, 0.5, 0.0, 1.25, -0.25]))
+    small.refine.flow.bias.data.copy_(reach * torch.tensor([-4.5, 4.5, 0.5, 0.0, 1.25, -0.25, 0.75, -2.0]))
     flow, _ = small.refine(features)
     small.refine.flow.bias.data.zero_()
     found = (flow / reach).mean((0, 3, 4)).flatten().tolist()
-    assert found == pytest.approx([-1.0, 1.0, 0.5, 0.0, 1.0, -0.25])
+    assert found == pytest.approx([-1.0, 1.0, 0.5, 0.0, 1.0, -0.25, 0.75, -1.0])
 
 
 def test_before_training_nearly_all_fine_detail_is_the_nearest_mouths(small):
     shares = small.refine.detail_shares(torch.randn(1, 64, 4, 5))
-    assert shares.shape == (1, 2, 16, 20)
+    assert shares.shape == (1, 3, 16, 20)
     assert 0.94 < shares[:, 0].min() < 1
     torch.testing.assert_close(shares.sum(1), torch.ones(1, 16, 20))
 
@@ -182,7 +182,7 @@ def test_pictures_keep_their_precision_when_layers_run_in_less(small):
     rough = copy.deepcopy(small).bfloat16()
     rough.params = replace(rough.params, hold=0.0, sharpen=0.0)
     rough.decoder.conv_out.bias.data[-(rough.params.patch**2) :] = 100.0  # all of the last reference
-    rough.refine.detail.bias.data.copy_(torch.tensor([-50.0, 50.0]))
+    rough.refine.detail.bias.data.copy_(torch.tensor([-50.0, -50.0, 50.0]))
     with torch.no_grad():
         shown = rough(masked, landmarks, references)
     assert shown.dtype == torch.float32
@@ -227,7 +227,7 @@ def test_every_input_reaches_the_output(small, changed):
 
 def test_wrong_number_of_references_is_named(small):
     masked, landmarks, references = pictures(3)
-    with pytest.raises(InputError, match="got 2 references, expected 3"):
+    with pytest.raises(InputError, match="got 2 references, expected 4"):
         small(masked, landmarks, references[:, :2])
 
 

@@ -26,7 +26,7 @@ from comfyui_mytalk.checkpoints import save_checkpoint
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.evaluation.pictures import ssim
 from comfyui_mytalk.landmarks.canonical import mouth_opening
-from comfyui_mytalk.training import appearance, appearance_gan, appearance_stream
+from comfyui_mytalk.training import appearance, appearance_gan, appearance_start, appearance_stream
 from comfyui_mytalk.training.appearance_data import (
     ClipView,
     allowed_references,
@@ -36,7 +36,7 @@ from comfyui_mytalk.training.appearance_data import (
     draw_references,
     make_sample,
 )
-from comfyui_mytalk.training.appearance_gan import Trainer, start_from
+from comfyui_mytalk.training.appearance_gan import Trainer
 from comfyui_mytalk.training.appearance_losses import (
     fidelity_loss,
     painted,
@@ -44,6 +44,7 @@ from comfyui_mytalk.training.appearance_losses import (
     structure_loss,
     texture_loss,
 )
+from comfyui_mytalk.training.appearance_start import start_from
 from comfyui_mytalk.training.appearance_stream import SampleStream, view_bytes
 from comfyui_mytalk.training.appearance_validation import validation_samples
 from comfyui_mytalk.training.clips import read_clip, read_clips
@@ -353,6 +354,35 @@ def test_training_goes_on_from_weights_with_another_choice_of_detail(tmp_path):
     start_from(model, str(tmp_path / "old.safetensors"))
     assert torch.equal(model.refine.detail.bias, fresh)
     assert torch.equal(model.refine.flow.weight, state["refine.flow.weight"])
+
+
+def test_weights_of_fewer_references_paint_alike_while_the_new_ones_are_doubted(tmp_path, monkeypatch):
+    """Training goes on where it was: features are those of before, and the new reference is one more to choose."""
+    params = replace(TINY, regression=True, detail=1.0, detail_choice=True, refine=True, blend=True, skips=True)
+    old = AppearanceModel(params).eval()
+    for parameter in old.parameters():  # heads begin at zero: what they read would not show
+        torch.nn.init.normal_(parameter, std=0.05)
+    save_checkpoint(tmp_path / "old.safetensors", old.state_dict(), "appearance", model_config(params))
+    more = replace(params, references=params.references + 2)
+    pictures = torch.rand(1, 2 + more.references, 3, 64, 64)
+    shown = pictures[:, 0], pictures[:, 1], pictures[:, 2:]
+    with torch.no_grad():
+        wanted = old(shown[0], shown[1], shown[2][:, : params.references])
+        given = []
+        for doubt in (1e4, appearance_start.DOUBT):
+            monkeypatch.setattr(appearance_start, "DOUBT", doubt)
+            new = AppearanceModel(more).eval()
+            start_from(new, str(tmp_path / "old.safetensors"))
+            given.append(new(*shown))
+    torch.testing.assert_close(given[0], wanted)
+    assert (given[1] - wanted).abs().max() > 1e-3, "they are chosen from"
+
+
+def test_weights_of_more_references_are_another_networks(tmp_path):
+    more = replace(TINY, references=TINY.references + 1)
+    save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(more).state_dict(), "appearance", model_config(more))
+    with pytest.raises(InputError, match="another network"):
+        start_from(AppearanceModel(TINY), str(tmp_path / "old.safetensors"))
 
 
 def test_frozen_encoders_stay_as_they_are(data):

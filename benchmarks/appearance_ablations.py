@@ -24,7 +24,7 @@ ROWS = {
     "single reference, lips only": "single-masked",
     "three references, lips only (the paper's)": "masked",
     "three references, moved onto the landmarks": "aligned",
-    "regression on all, two moved (ours)": "regression",
+    "regression on all, three moved (ours)": "regression",
 }
 TRAINING = ("--cut", "112", "128", "--echo", "8", "--pool", "64", "--gan-from", "2", "--validate-every", "1000000")
 

@@ -25,7 +25,7 @@ from comfyui_mytalk.appearance.light import face_oval
 from comfyui_mytalk.appearance.mask import face_region
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.params import AppearanceParams
-from comfyui_mytalk.appearance.references import reference_features
+from comfyui_mytalk.appearance.references import FIXED, reference_features
 from comfyui_mytalk.training.appearance_data import RawSample, Sample, make_sample
 from comfyui_mytalk.training.appearance_validation import (
     FIGURES,
@@ -107,7 +107,7 @@ def main() -> None:
     model, clips = load_appearance(options.appearance), read_clips(options.data, "val")
     if options.against:
         return compare(model, load_appearance(options.against), clips, options.per_clip)
-    plain, learnt = replace(model.params, aligned=True, regression=False), model.params
+    plain, learnt = replace(model.params, aligned=True, regression=False, references=FIXED), model.params
     rows: dict[str, tuple[Method, AppearanceParams]] = {
         "copy of the best reference": (copy_best(learnt.window or (0, learnt.size) * 2), plain),
         "warp of the best reference": (warp_best, plain),

@@ -24,7 +24,7 @@ def start_from(model: AppearanceModel, name: str) -> None:
     state = {key: tensor.float() for key, tensor in checkpoint.state.items()}
     shown, own = params_from(AppearanceParams, checkpoint.config).references, model.state_dict()
     if shown < model.params.references:
-        state = with_references(state, own, model.params, model.params.references - shown)
+        state = with_more_references(state, own, model.params)
     refine = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
     state |= {key: tensor for key, tensor in refine.items() if key not in state or state[key].shape != tensor.shape}
     if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
@@ -32,10 +32,8 @@ def start_from(model: AppearanceModel, name: str) -> None:
     model.load_state_dict(state)
 
 
-def with_references(
-    state: dict[str, Tensor], own: dict[str, Tensor], p: AppearanceParams, more: int
-) -> dict[str, Tensor]:
-    """Weights `state` of a network that is shown `more` references, the size of whose weights `own` has.
+def with_more_references(state: dict[str, Tensor], own: dict[str, Tensor], p: AppearanceParams) -> dict[str, Tensor]:
+    """Weights `state` for the network of `p`, which is shown more references; `own` has the size of its weights.
 
     References come last wherever channels are counted. What reads the new ones begins at zero; where references are
     chosen from, the last one's share is shared with them, less `DOUBT`.
@@ -51,7 +49,8 @@ def with_references(
         tensor[tuple(slice(side) for side in known.shape)] = known
         if each := copied.get(layer):
             last = known[-each:]
-            tensor[len(known) :] = torch.cat([last - DOUBT if kind == "bias" else last] * more)
+            copies = (len(wanted) - len(known)) // each
+            tensor[len(known) :] = torch.cat([last - DOUBT if kind == "bias" else last] * copies)
         grown[name] = tensor
     return grown
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -79,15 +80,22 @@ def as_pasted(model: AppearanceModel) -> Method:
     return method
 
 
+def scored(
+    model: AppearanceModel, clips: list[PreparedClip], per_clip: int, fixed: bool
+) -> Iterator[tuple[PreparedClip, tuple[float, ...]]]:
+    """What the network paints of every target, shown as many references as it takes."""
+    for clip, raw in validation_samples(clips, model.params, per_clip, fixed):
+        sample = make_sample(model.params, [raw])
+        yield clip, mouth_scores(network(model)(raw, sample), sample)
+
+
 @torch.no_grad()
 def compare(model: AppearanceModel, other: AppearanceModel, clips: list[PreparedClip], per_clip: int) -> None:
     """Print how much nearer `model` is than `other`, mean over clips of the mean over each clip's targets."""
     for fixed in (False, True):
         found: dict[str, list[tuple[tuple[float, ...], ...]]] = defaultdict(list)
-        for clip, raw in validation_samples(clips, model.params, per_clip, fixed):
-            sample = make_sample(model.params, [raw])
-            scores = (mouth_scores(network(one)(raw, sample), sample) for one in (model, other))
-            found[str(clip.path)].append(tuple(scores))
+        for shown in zip(*(scored(one, clips, per_clip, fixed) for one in (model, other)), strict=True):
+            found[str(shown[0][0].path)].append(tuple(scores for _, scores in shown))
         means = np.array([np.mean(rows, 0) for rows in found.values()])  # (clips, 2, figures)
         apart = means[:, 0] - means[:, 1]
         spread = 1.96 * apart.std(0, ddof=1) / len(apart) ** 0.5
@@ -102,7 +110,7 @@ def main() -> None:
     parser.add_argument("data", help="folder of prepared clips")
     parser.add_argument("--appearance", default="appearance_small")
     parser.add_argument("--per-clip", type=int, default=4, help="targets per clip (default 4)")
-    parser.add_argument("--against", help="other weights of the same design, to compare with clip by clip")
+    parser.add_argument("--against", help="other weights, to compare with clip by clip")
     options = parser.parse_args()
     model, clips = load_appearance(options.appearance), read_clips(options.data, "val")
     if options.against:

@@ -21,10 +21,18 @@ CHUNK = 8  # frames of a film that are worked on at a time
 class FrameSource(Protocol):
     """Frames in order, as often as asked for."""
 
-    def chunks(self, size: int, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each, of all frames.
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (f, h, w, 3) uint8, times (f,) seconds)` with at most `size` frames each, of all frames."""
+        ...
 
-        Files can also give the `wanted (m,)` ones alone, rising numbers.
+
+class PickableSource(FrameSource, Protocol):
+    """Frames of which some can be had without the others."""
+
+    def pick(self, wanted: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Only the frames `wanted (m,)`, rising, at most `size` at a time: `(pixels, index into them, their numbers)`.
+
+        Pixels are `(f, h, w, c)` uint8 or float 0..1, and may hold frames that the index leaves out.
         """
         ...
 
@@ -42,17 +50,9 @@ class TensorSource:
                 frames = torch.stack([frame.float().clamp(0, 1).mul_(255).round_().byte() for frame in frames])
             yield frames, (torch.arange(len(frames), dtype=torch.float64) + start) / self.fps
 
-
-def pick_frames(source: FrameSource, wanted: Tensor, chunk: int = 16) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """The frames `wanted (m,)`, sorted, in chunks: `(pixels, index into them, their numbers, how far is read)`."""
-    if not len(wanted):
-        return
-    parts = wanted.split(chunk)
-    if isinstance(source, TensorSource):
-        yield from ((source.frames, at, at, int(at[-1]) + 1) for at in parts)
-        return
-    for at, (pixels, _) in zip(parts, source.chunks(chunk, wanted), strict=True):
-        yield pixels, torch.arange(len(at)), at, int(at[-1]) + 1
+    def pick(self, wanted: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All of the frames each time, uncopied: what is cut from them is smaller."""
+        yield from ((self.frames, at, at) for at in wanted.split(size) if len(at))
 
 
 def picked(frames: Tensor, index: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def cut_source(
 
 
 def cut_frames(
-    source: FrameSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
+    source: PickableSource, place: Geometry, frames: Tensor, size: int = CROP_SIZE, progress: Progress = None
 ) -> Tensor:
     """Aligned crops `(m, 3, size, size)` uint8 of the frames with the given indices, in their order.
 
@@ -90,18 +90,18 @@ def cut_frames(
 
 
 def cut_sizes(
-    source: FrameSource, place: Geometry, frames: Tensor, sizes: Sequence[int], progress: Progress = None
+    source: PickableSource, place: Geometry, frames: Tensor, sizes: Sequence[int], progress: Progress = None
 ) -> list[Tensor]:
     """As `cut_frames`, the same crops in several sizes: the clip is read once."""
     crops = [torch.zeros(len(frames), 3, size, size, dtype=torch.uint8) for size in sizes]
-    for pixels, index, at, done in pick_frames(source, frames.unique()):
+    for pixels, index, at in source.pick(frames.unique(), 16):
         found = torch.searchsorted(at, frames).clamp(max=len(at) - 1)
         here = at[found] == frames
         for made in crops:
             cut = cut_source(pixels, place[at], made.shape[-1], index, repeating=True).mul(255).round().byte()
             made[here] = cut[found[here]]
         if progress is not None:
-            progress(done, len(place.pose))
+            progress(int(at[-1]) + 1, len(place.pose))
     if progress is not None:
         progress(len(place.pose), len(place.pose))
     return crops

@@ -16,7 +16,7 @@ from .appearance.mask import MaskExtent
 from .appearance.occlusion import Occlusion, OcclusionNet, landmark_marks, reaching_in, settle
 from .appearance.uncover import LIPS, SPOILT_LIPS, covers
 from .errors import InputError
-from .frames import FrameSource, cut_source, pick_frames
+from .frames import PickableSource, cut_source
 from .geometry import Geometry
 from .landmarks.align import CROP_SIZE, apply_transform, invert, resized, sample_affine
 from .landmarks.track import FaceTrack
@@ -28,7 +28,7 @@ SIDE = 128  # pixels of the crop at which it is kept what lies in front of it
 
 
 def find_occlusion(
-    net: OcclusionNet, source: FrameSource, track: FaceTrack, chunk: int = 8, progress: Progress = None
+    net: OcclusionNet, source: PickableSource, track: FaceTrack, chunk: int = 8, progress: Progress = None
 ) -> Occlusion:
     """What lies in front of the face in each usable frame of a clip. Reads it once; the same for any `chunk`."""
     usable, size = track.usable.nonzero()[:, 0], net.params.size
@@ -48,7 +48,7 @@ def occlusion_of(chances: Iterator[Tensor], points: Tensor, frames: Tensor, leng
 
 def _chances(
     net: OcclusionNet,
-    source: FrameSource,
+    source: PickableSource,
     place: Geometry,
     points: Tensor,
     frames: Tensor,
@@ -57,7 +57,7 @@ def _chances(
 ) -> Iterator[Tensor]:
     """Of each of the `frames (m,)` the chances `(s, s)` that something is in front; `points (m, 478, 2)` are theirs."""
     size, device, start = net.params.size, next(net.parameters()).device, 0
-    for pixels, index, at, done in pick_frames(source, frames, chunk):
+    for pixels, index, at in source.pick(frames, chunk):
         marks = landmark_marks(points[start : start + len(at)], size)
         crops = cut_source(pixels, place[at], size, index)
         with torch.inference_mode():
@@ -65,7 +65,7 @@ def _chances(
         yield from logits.sigmoid().float().cpu()
         start += len(at)
         if progress is not None:
-            progress(done, len(place.pose))
+            progress(int(at[-1]) + 1, len(place.pose))
 
 
 def _threes(maps: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

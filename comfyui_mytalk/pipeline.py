@@ -32,7 +32,7 @@ from .appearance.references import (
 )
 from .appearance.render import References, render_crops, window_mask
 from .appearance.uncover import SPOILT, covers, filled_in, uncover
-from .frames import FrameSource, cut_sizes, cut_source
+from .frames import FrameSource, PickableSource, cut_sizes, cut_source
 from .geometry import Geometry
 from .keep import covers_lips
 from .landmarks.align import CROP_SIZE, resized, sample_affine
@@ -47,7 +47,7 @@ BANK_CANDIDATES = 2  # how many times more frames are looked at than kept, so th
 
 
 def select_references(
-    source: FrameSource,
+    source: PickableSource,
     track: FaceTrack,
     place: Geometry,
     count: int,

@@ -16,7 +16,7 @@ from .appearance.occlusion import Occlusion
 from .appearance.references import BANK, FIXED
 from .appearance.tuning import tuned_copy
 from .devices import pick_device, pick_dtype
-from .frames import CHUNK, FrameSource
+from .frames import CHUNK, PickableSource
 from .geometry import geometry
 from .inputs import Inputs, read_inputs
 from .keep import either, find_occlusion, told_occlusion
@@ -137,7 +137,7 @@ def show_inputs(
 
 
 def see_occlusions(
-    models: Models, source: FrameSource, track: FaceTrack, progress: Progress = None
+    models: Models, source: PickableSource, track: FaceTrack, progress: Progress = None
 ) -> Occlusion | None:
     """What lies in front of the face in a clip; None when it is to be painted over."""
     if models.occlusion is None:
@@ -146,7 +146,7 @@ def see_occlusions(
 
 
 def show_references(
-    source: FrameSource,
+    source: PickableSource,
     track: FaceTrack,
     options: SyncOptions,
     progress: Progress = None,

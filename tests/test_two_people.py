@@ -113,9 +113,9 @@ def test_nobody_is_painted_from_the_other() -> None:
 
 def test_the_bar_of_several_peoples_references_never_goes_back() -> None:
     class Film:  # is read for each of them, as files are
-        def chunks(self, size: int, wanted: torch.Tensor):
-            for times in TIMES[wanted].split(size):
-                yield torch.full((len(times), 256, 256, 3), 60, dtype=torch.uint8), times
+        def pick(self, wanted: torch.Tensor, size: int):
+            for at in wanted.split(size):
+                yield torch.full((len(at), 256, 256, 3), 60, dtype=torch.uint8), torch.arange(len(at)), at
 
     film, told = track(), []
     pipeline.select_references(Film(), film, geometry(film), 4, progress=lambda *step: told.append(step))

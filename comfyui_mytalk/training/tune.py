@@ -19,7 +19,7 @@ from ..appearance.params import AppearanceParams
 from ..appearance.tuning import Tuning
 from ..devices import multiplies_bfloat16
 from ..errors import InputError
-from ..frames import FrameSource, cut_frames
+from ..frames import PickableSource, cut_frames
 from ..geometry import Geometry, geometry
 from ..landmarks.canonical import Pose
 from ..landmarks.track import FaceTrack
@@ -84,7 +84,7 @@ class ActorClip:
 
 
 def actor_clip(
-    source: FrameSource, track: FaceTrack, place: Geometry, frames: int, progress: Progress = None
+    source: PickableSource, track: FaceTrack, place: Geometry, frames: int, progress: Progress = None
 ) -> ActorClip:
     """Keep at most `frames` frames of a clip, evenly spread; raises InputError when it is too short to learn from."""
     usable = track.usable.nonzero()[:, 0]
@@ -140,7 +140,7 @@ def tune_appearance(
 
 def tune_on_clip(
     model: AppearanceModel,
-    source: FrameSource,
+    source: PickableSource,
     track: FaceTrack,
     options: TuneOptions | None = None,
     progress: Progress = None,

@@ -154,12 +154,18 @@ class VideoReader:
         """Seconds `(frames,)` float64 of all frames after the first one read, without decoding."""
         return torch.from_numpy(self._index.seconds[self._first : self._stop] - self.offset)
 
-    def chunks(self, size: int, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held.
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(frames (n, h, w, 3) uint8, times (n,) float64)` with n <= `size`; two chunks are held."""
+        yield from in_chunks(self.frames(), size)
 
-        Only of the frames `wanted (m,)`, rising, where given: others are decoded, but not made pictures of.
+    def pick(self, wanted: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield `(frames (n, h, w, 3) uint8, arange(n), their numbers (n,))` of the frames `wanted (m,)`, rising.
+
+        Others are decoded, but not made pictures of.
         """
-        yield from in_chunks(self.frames(wanted=None if wanted is None else set(wanted.tolist())), size)
+        parts = in_chunks(self.frames(wanted=set(wanted.tolist())), size)
+        for (frames, _), at in zip(parts, wanted.split(size), strict=len(wanted) > 0):  # nothing is split into one part
+            yield frames, torch.arange(len(at)), at
 
     def frames(
         self, start: int = 0, stop: int | None = None, wanted: Container[int] | None = None

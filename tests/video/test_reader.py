@@ -17,6 +17,7 @@ from av.stream import Stream
 from PIL import Image, ImageOps
 
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.frames import TensorSource
 from comfyui_mytalk.video.reader import VideoReader, in_chunks
 
 NTSC = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25), Fraction(60000, 1001), Fraction(12)]
@@ -387,10 +388,23 @@ def test_what_goes_wrong_ahead_is_told_where_it_belongs() -> None:
 def test_only_wanted_frames_are_made_pictures_of(clip, monkeypatch) -> None:
     """Conversion takes longer than decoding, and references are few frames of a long film."""
     reader, made = VideoReader(clip(), start=0.2), []
-    whole, times = read(reader, 8)
+    whole, _ = read(reader, 8)
     picture = VideoReader._picture
     monkeypatch.setattr(VideoReader, "_picture", lambda *given: made.append(given) or picture(*given))
     wanted = torch.tensor([1, 2, 9, 17, 20])
-    parts, stamps = zip(*reader.chunks(2, wanted), strict=True)
+    parts, _, numbers = zip(*reader.pick(wanted, 2), strict=True)
     assert [len(part) for part in parts] == [2, 2, 1] and len(made) == len(wanted)
-    assert torch.equal(torch.cat(parts), whole[wanted]) and torch.equal(torch.cat(stamps), times[wanted])
+    assert torch.equal(torch.cat(parts), whole[wanted]) and torch.equal(torch.cat(numbers), wanted)
+
+
+def test_files_and_tensors_pick_the_same_frames(clip) -> None:
+    reader = VideoReader(clip())
+    whole, _ = read(reader, 8)
+    for wanted in (torch.tensor([0, 3, 4, 5, 11]), torch.tensor([], dtype=torch.long)):
+        film, memory = (
+            [(pixels[index], at) for pixels, index, at in source.pick(wanted, 2)]
+            for source in (reader, TensorSource(whole, 25))
+        )
+        assert len(film) == -(-len(wanted) // 2)
+        for (picture, number), (other, same) in zip(film, memory, strict=True):
+            assert torch.equal(picture, other) and torch.equal(number, same)

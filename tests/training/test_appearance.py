@@ -376,13 +376,23 @@ def test_weights_of_fewer_references_paint_alike_while_the_new_ones_are_doubted(
             given.append(new(*shown))
     torch.testing.assert_close(given[0], wanted)
     assert (given[1] - wanted).abs().max() > 1e-3, "they are chosen from"
+    for layer, own in ((new.decoder.conv_out, TINY.patch**2), (new.refine.detail, 1)):
+        *_, last, copy, again = layer.weight.split(own)
+        assert torch.equal(copy, last) and torch.equal(again, last)
 
 
-def test_weights_of_more_references_are_another_networks(tmp_path):
-    more = replace(TINY, references=TINY.references + 1)
-    save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(more).state_dict(), "appearance", model_config(more))
-    with pytest.raises(InputError, match="another network"):
-        start_from(AppearanceModel(TINY), str(tmp_path / "old.safetensors"))
+@pytest.mark.parametrize(
+    "old",
+    [
+        replace(TINY, references=5, regression=True),
+        replace(TINY, channels=16, regression=True),  # a narrower network must not pass for one of fewer references
+        replace(TINY, references=1),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, old):
+    save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(old).state_dict(), "appearance", model_config(old))
+    with pytest.raises(InputError, match="another network; choose the --preset and --references"):
+        start_from(AppearanceModel(replace(TINY, references=4, regression=True)), str(tmp_path / "old.safetensors"))
 
 
 def test_frozen_encoders_stay_as_they_are(data):

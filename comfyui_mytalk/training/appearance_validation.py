@@ -77,7 +77,7 @@ def targets(clip: PreparedClip, references: int, count: int) -> tuple[ClipView, 
 def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, fixed: bool) -> RawSample:
     if not p.regression:
         chosen = fixed_references(view, allowed, p.references) if fixed else nearest(view, frame, allowed)
-        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.shape[i, 0]))
+        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.opening[i]))
         return view.raw(frame, chosen)
     if view.regression is None:
         view.know(fixed_references(view, allowed, FIXED) if fixed else allowed)
@@ -87,8 +87,10 @@ def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, f
 
 def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
     """Frames with closed, half open and widest mouths among those `allowed`."""
-    shape, even = view.shape[allowed], torch.ones(len(allowed))
-    return allowed[choose_references(shape, even, even > 0, count).numpy()]  # numpy takes a tensor of one for a number
+    even = torch.ones(len(allowed))
+    return allowed[
+        choose_references(view.opening[allowed], even, even > 0, count).numpy()
+    ]  # numpy takes a tensor of one for a number
 
 
 def score_corpora(

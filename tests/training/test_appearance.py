@@ -209,7 +209,7 @@ def test_sets_that_fit_are_drawn_from_as_a_whole(data):
     view, pictures = stream.view(0)[1], 40 * 3 * SIDE**2
     view.know(view.frames)
     assert view.regression.pictures.nbytes == pictures
-    assert size - pictures >= view.points.nbytes + view.shape.nbytes
+    assert size - pictures >= view.points.nbytes + view.opening.nbytes
 
 
 def test_clips_of_which_none_can_be_trained_on_are_named(tmp_path):
@@ -251,7 +251,7 @@ def test_references_keep_their_distance_from_the_target(data):
             rng = np.random.default_rng(seed)
             chosen = draw_references(view, frame, allowed_references(view, frame), 3, rng)
             assert min(abs(i - frame) for i in chosen) >= view.gap
-            assert view.shape[chosen, 0].diff().min() >= 0, "references are in order of opening"
+            assert view.opening[chosen].diff().min() >= 0, "references are in order of opening"
 
 
 def test_a_regression_is_told_nothing_near_the_target(data):

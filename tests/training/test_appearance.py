@@ -131,7 +131,8 @@ def test_every_loss_counts_as_much_as_it_is_told(data, monkeypatch):
     fooled = step("--gan-from", "0", "--matching-weight", "0")["gan"]
     matched = step("--gan-from", "0", "--gan-weight", "0")["gan"]
     assert fooled < 0 < matched, "what is taken for real costs less; features that differ cost more"
-    assert len(lowered) == 5 and lowered[1] == pytest.approx(told + 7 * kl + fooled, rel=1e-4)
+    assert step("--gan-from", "0", "--gan-weight", "0", "--matching-weight", "8")["gan"] == pytest.approx(2 * matched)
+    assert len(lowered) == 7 and lowered[1] == pytest.approx(told + 7 * kl + fooled, rel=1e-4)
 
 
 def test_the_precision_is_the_one_asked_for(data):
@@ -282,8 +283,8 @@ def test_landmarks_tremble_and_stray_and_what_is_wanted_does_not(data):
     assert not torch.equal(one.inputs.landmarks, other.inputs.landmarks)
     for name in ("target", "mask", "mouth"):
         assert torch.equal(getattr(one, name), getattr(other, name))
-    points, elsewhere = torch.zeros(200, 478, 2), torch.full((200, 1, 478, 2), 100.0)
-    moved = landmark_noise(points, elsewhere, np.random.default_rng(0))
+    points, elsewhere = torch.full((200, 478, 2), 50.0), torch.full((200, 1, 478, 2), 150.0)
+    moved = landmark_noise(points, elsewhere, np.random.default_rng(0)) - points
     stray, tremble = moved.mean((1, 2)).std(), (moved - moved.mean((1, 2), keepdim=True)).std((1, 2))
     assert stray.item() == pytest.approx(100 * DRIFT, rel=0.15)
     assert tremble.max() < 1.1 * NOISE and tremble.mean().item() == pytest.approx(NOISE / 2, rel=0.15)
@@ -479,6 +480,20 @@ def test_parts_hold_the_whole_mouth(data):
     assert part.target.shape == part.inputs.masked.shape == (4, 3, 48, 52)
     assert part.inputs.references.shape == (4, 3, 3, 48, 52)
     assert torch.equal(part.mouth.sum((1, 2, 3)), sample.mouth.sum((1, 2, 3)))
+
+
+def test_colours_and_edges_count_and_most_in_the_mouth(data):
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    sample.mask, sample.mouth = torch.ones_like(sample.mask), torch.zeros_like(sample.mouth)
+    sample.mouth[..., 32:] = 1
+    sample.target = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
+    assert reconstruction_loss(sample.target, sample) == 0
+    assert reconstruction_loss(sample.target + 0.1, sample).item() == pytest.approx(0.1, rel=1e-4), "no edge differs"
+    left, right = sample.target.clone(), sample.target.clone()
+    left[..., :32] += 0.1 * (torch.arange(32) % 2)
+    right[..., 32:] += 0.1 * (torch.arange(32) % 2)
+    stripes, in_mouth = (reconstruction_loss(picture, sample).item() for picture in (left, right))
+    assert in_mouth > 1.5 * stripes > 0.03
 
 
 def test_blur_costs_texture(data):

@@ -35,6 +35,14 @@ def test_greys_stay_grey_and_other_colours_do_not() -> None:
     assert np.abs(matrices[1:] - np.eye(3)).max((1, 2)).min() > 0.2
 
 
+def test_hues_turn_and_colours_fade_as_much_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(augment_films, "colour_matrices", lambda *how: given.extend(how) or colour_matrices(*how))
+    another_film(batch(1000), np.random.default_rng(0), regression=True)
+    assert given[0].std() == pytest.approx(augment_films.HUE, rel=0.1)
+    assert np.log(given[1]).std() == pytest.approx(augment_films.SATURATION, rel=0.1)
+
+
 def test_a_turn_of_a_third_exchanges_the_primaries() -> None:
     (matrix,) = colour_matrices(np.array([2 * np.pi / 3]), np.array([1.0]))
     np.testing.assert_allclose(matrix @ [1, 0, 0], [0, 1, 0], atol=1e-12)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.appearance.blend import match_colour
-from comfyui_mytalk.appearance.light import face_oval
-from comfyui_mytalk.appearance.mask import face_region
+from comfyui_mytalk.appearance.light import face_oval, shared_skin
+from comfyui_mytalk.appearance.mask import face_region, nose_region
 from comfyui_mytalk.appearance.model import AppearanceModel, load_appearance
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.appearance.references import FIXED, reference_features
@@ -64,18 +64,18 @@ def warp_mean(raw: RawSample, sample: Sample) -> Tensor:
 
 
 def as_pasted(model: AppearanceModel) -> Method:
-    """The network's picture as it comes into the frame: colours matched, and the neck the source's own."""
+    """The network's picture as it comes into the frame: colours matched, nose and neck the source's own."""
     paint = network(model)
 
     def method(raw: RawSample, sample: Sample) -> Tensor:
-        source, size = raw.crop[None], raw.crop.shape[-1]
+        source, points, size = raw.crop[None], raw.points[None], raw.crop.shape[-1]
         top, bottom, left, right = model.params.window or (0, size, 0, size)
         window = (Ellipsis, slice(top, bottom), slice(left, right))
         made, mask = source.clone(), torch.zeros_like(source[:, :1])
         made[window], mask[window] = paint(raw, sample), sample.mask
-        mask = torch.minimum(mask, face_region(raw.points[None], raw.points[None], size))
-        face = face_oval(raw.points[None], size)
-        return torch.lerp(source, match_colour(made, source, mask, face), mask)[window]
+        mask = torch.minimum(mask, face_region(points, points, size)) * (1 - nose_region(points, size))
+        face, skin = face_oval(points, size), shared_skin(points, points, size)
+        return torch.lerp(source, match_colour(made, source, mask, face, skin), mask)[window]
 
     return method
 

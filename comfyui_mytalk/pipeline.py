@@ -24,8 +24,8 @@ from .appearance.model import AppearanceModel
 from .appearance.occlusion import Occlusion
 from .appearance.params import AppearanceParams
 from .appearance.references import (
+    canonical_opening,
     choose_references,
-    mouth_shape,
     reference_bank,
     reference_features,
     sharpness,
@@ -72,13 +72,13 @@ def select_references(
     allowed = track.usable
     if occlusion is not None and (bare := allowed & ~covers_lips(occlusion, place)).any():
         allowed = bare
-    shape, yaw = mouth_shape(to_canonical(track.points, place.pose)), place.pose.yaw
-    points, even = place.crop_points(track.points), torch.ones(len(shape))
+    opening, yaw = canonical_opening(to_canonical(track.points, place.pose)), place.pose.yaw
+    points, even = place.crop_points(track.points), torch.ones(len(opening))
     features = reference_features(points)
     looked = BANK_CANDIDATES * count
-    wanted = reference_bank(features, shape[:, 0], even, allowed, looked)
+    wanted = reference_bank(features, opening, even, allowed, looked)
     if fixed:
-        wanted = choose_references(shape, even, allowed, looked, yaw).unique()
+        wanted = choose_references(opening, even, allowed, looked, yaw).unique()
     sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
     crops, *full = cut_sizes(source, place, wanted, sizes, progress)
     if occlusion is not None:
@@ -86,11 +86,11 @@ def select_references(
     covered = covered_pictures(crops, points[wanted], place.pose.rotation[wanted], track.times[wanted])
     sharp, usable = sharpness(crops), allowed[wanted] & ~covered
     if fixed:
-        keep = choose_references(shape[wanted], sharp, usable, count, yaw[wanted])
+        keep = choose_references(opening[wanted], sharp, usable, count, yaw[wanted])
     else:
-        keep = reference_bank(features[wanted], shape[wanted, 0], sharp, usable, count)
+        keep = reference_bank(features[wanted], opening[wanted], sharp, usable, count)
     frames = wanted[keep]
-    return ReferenceBank(crops[keep], points[frames], shape[frames], frames, *(larger[keep] for larger in full))
+    return ReferenceBank(crops[keep], points[frames], opening[frames], frames, *(larger[keep] for larger in full))
 
 
 def _uncovered(

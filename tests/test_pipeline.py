@@ -8,7 +8,7 @@ from skimage import data
 
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.bank import Schedule
-from comfyui_mytalk.appearance.blend import frame_mask, paste_back
+from comfyui_mytalk.appearance.blend import frame_mask, paste_into
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
@@ -179,10 +179,10 @@ def test_looking_at_the_crops_surroundings_only_changes_nothing(scale, shift):
         torch.testing.assert_close(found, cut_crops(whole, transform, repeating=repeating), atol=1e-3, rtol=0)
     crops, mask = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     mask[:, :, 90:200, 60:190] = 0.75
-    pasted, masks = frames.clone(), torch.zeros(2, 480, 640)
+    pasted, masks, expected = frames.clone(), torch.zeros(2, 480, 640), whole.clone()
     pipeline.lay_back(pasted, torch.arange(2), crops, mask, place, masks)
-    expected = paste_back(whole, crops, mask, transform).permute(0, 2, 3, 1)
-    torch.testing.assert_close(pasted[..., :3], expected, atol=1e-3, rtol=0)
+    paste_into(expected, torch.arange(2), crops, mask, transform)
+    torch.testing.assert_close(pasted[..., :3], expected.permute(0, 2, 3, 1), atol=1e-3, rtol=0)
     torch.testing.assert_close(masks, frame_mask(mask, transform, (480, 640))[:, 0], atol=1e-3, rtol=0)
     assert torch.equal(pasted[masks == 0], frames[masks == 0])
 

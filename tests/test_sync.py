@@ -13,6 +13,7 @@ import torch
 
 from comfyui_mytalk import speaking, sync
 from comfyui_mytalk.appearance.occlusion import Occlusion
+from comfyui_mytalk.appearance.references import BANK, FIXED
 from comfyui_mytalk.inputs import read_inputs
 from comfyui_mytalk.landmarks.track import FaceTrack
 from comfyui_mytalk.motion.edit import MotionEdit
@@ -149,6 +150,13 @@ def test_references_are_of_the_film_without_what_is_told_or_found_in_front_of_th
     assert shades(source) == numbers(track) == list(range(FRAMES))
     assert (occlusion[0].rows >= 0).nonzero()[:, 0].tolist() == COVERED and occlusion[1] == "told"
     assert numbers(steps["told_occlusion"][1]) == list(range(FRAMES))
+
+
+@pytest.mark.parametrize(("references", "wanted"), [("fixed", (FIXED, True)), ("retrieved", (BANK, False))])
+def test_references_are_as_many_as_their_kind_wants(monkeypatch, references, wanted) -> None:
+    monkeypatch.setattr(sync, "geometry", lambda track: None)
+    monkeypatch.setattr(sync, "select_references", lambda *given: given[3:5])
+    assert sync.show_references(None, None, SyncOptions(references=references)) == wanted
 
 
 def test_references_of_another_video_have_its_own_track_and_occlusions(files, steps) -> None:

@@ -126,7 +126,7 @@ def test_the_bar_of_several_peoples_references_never_goes_back() -> None:
 def test_larger_pictures_of_close_ups_are_kept_where_all_have_them(sizes, kept) -> None:
     def bank(size: int | None) -> ReferenceBank:
         full = None if size is None else torch.zeros(2, 3, size, size, dtype=torch.uint8)
-        return ReferenceBank(torch.zeros(2, 3, 8, 8), torch.zeros(2, 478, 2), torch.zeros(2, 3), torch.arange(2), full)
+        return ReferenceBank(torch.zeros(2, 3, 8, 8), torch.zeros(2, 478, 2), torch.zeros(2), torch.arange(2), full)
 
     both = joined([bank(size) for size in sizes], [4, 7], torch.zeros(478, 2))
     assert both.people.tolist() == [4, 4, 7, 7] and both.frames.tolist() == [0, 1, 0, 1]

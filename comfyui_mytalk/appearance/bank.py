@@ -34,11 +34,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ReferenceBank:
-    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels and mouth shapes."""
+    """Reference crops of a clip `(m, 3, s, s)` uint8 with landmarks in crop pixels and mouth openings."""
 
     crops: Tensor
     points: Tensor  # (m, 478, 2)
-    shape: Tensor  # (m, 3) cm
+    opening: Tensor  # (m,) cm
     frames: Tensor  # (m,) where they came from
     full: Tensor | None = None  # (m, 3, F, F) uint8: the crops at the film's own resolution, where that is higher
     people: Tensor | None = None  # (m,) int: who is shown, where it is not the same person everywhere
@@ -63,7 +63,7 @@ class ReferenceBank:
             found = retrieve_references(reference_features(self.points), reference_features(points), count, usable=same)
         if p.regression:  # nearest first
             return Schedule(found, self.regression.weights(points, same))
-        return Schedule(found.gather(1, self.shape[:, 0][found].argsort(dim=1, stable=True)))
+        return Schedule(found.gather(1, self.opening[found].argsort(dim=1, stable=True)))
 
     @property
     def size(self) -> int:
@@ -104,7 +104,7 @@ def joined(banks: list[ReferenceBank], people: list[int], first: Tensor) -> Refe
 
     `first (478, 2)`: the landmarks of their clip's first frame, in pixels of its crop.
     """
-    whole = [torch.cat([getattr(bank, name) for bank in banks]) for name in ("crops", "points", "shape", "frames")]
+    whole = [torch.cat([getattr(bank, name) for bank in banks]) for name in ("crops", "points", "opening", "frames")]
     sizes = {None if bank.full is None else bank.full.shape[-1] for bank in banks}
     full = torch.cat([bank.full for bank in banks]) if len(sizes) == 1 and None not in sizes else None
     shown = torch.cat([torch.full((len(bank.frames),), who) for bank, who in zip(banks, people, strict=True)])

@@ -46,13 +46,6 @@ def _shrink(pictures: Tensor, size: int) -> Tensor:
     return F.interpolate(pictures, size=(size, size), mode="area")
 
 
-def paste_back(frames: Tensor, crops: Tensor, mask: Tensor, transform: Tensor) -> Tensor:
-    """Frames `(f, 3, h, w)` with `crops (f, 3, s, s)` laid over, as `paste_into` does. The input is not changed."""
-    result = frames.clone()
-    paste_into(result, torch.arange(len(frames)), crops, mask, transform)
-    return result
-
-
 def paste_into(
     frames: Tensor,
     index: Tensor,
@@ -82,7 +75,7 @@ def paste_into(
 
 
 def frame_mask(mask: Tensor, transform: Tensor, size: tuple[int, int]) -> Tensor:
-    """The mask `(f, 1, *size)` with which `paste_back` lays `mask (f, 1, s, s)` over frames of `size (h, w)`."""
+    """The mask `(f, 1, *size)` with which `paste_into` lays `mask (f, 1, s, s)` over frames of `size (h, w)`."""
     result = mask.new_zeros(len(mask), 1, *size)
     for i, placed, rows, columns in _placements(None, mask, transform, size):
         result[i, :, rows, columns] = placed

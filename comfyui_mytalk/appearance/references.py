@@ -28,11 +28,9 @@ NEAR = 0.07  # cm: references whose lips lie closer than this show the same mout
 RINGS = ("lips_outer", "lips_outer_mid", "lips_inner_mid", "lips_inner", "lips_inner")  # the opening counts twice
 
 
-def mouth_shape(canonical: Tensor) -> Tensor:
-    """Opening, width and protrusion `(f, 3)` of the lips in centimetres, from pose-free landmarks `(f, 478, 3)`."""
-    upper, lower, right, left = (canonical[:, i] for i in (13, 14, 61, 291))
-    protrusion = (upper + lower - right - left)[:, 2] / 2
-    return torch.stack([(upper - lower).norm(dim=-1), (right - left).norm(dim=-1), protrusion], -1)
+def canonical_opening(canonical: Tensor) -> Tensor:
+    """Distance of the inner lips `(f,)`, depth included, in centimetres, from pose-free landmarks `(f, 478, 3)`."""
+    return (canonical[:, 13] - canonical[:, 14]).norm(dim=-1)
 
 
 def reference_features(points: Tensor, size: int = CROP_SIZE) -> Tensor:
@@ -59,15 +57,15 @@ def sharpness(crops: Tensor) -> Tensor:
 
 
 def choose_references(
-    shape: Tensor, sharpness: Tensor, usable: Tensor, count: int = 3, yaw: Tensor | None = None
+    opening: Tensor, sharpness: Tensor, usable: Tensor, count: int = FIXED, yaw: Tensor | None = None
 ) -> Tensor:
     """Frames `(count,)` that cover the mouth's range from closed to widest, sharp and frontal ones preferred.
 
-    `shape (f, 3)` from `mouth_shape`, `usable (f,)` bool, `yaw (f,)` radians. A clip with fewer usable frames than
-    `count` repeats them. Raises InputError when no frame is usable.
+    `opening (f,)` cm, `usable (f,)` bool, `yaw (f,)` radians. A clip with fewer usable frames than `count` repeats
+    them. Raises InputError when no frame is usable.
     """
     frames = _usable_frames(usable)
-    opening, quality = shape[frames, 0], _blur_rank(sharpness[frames])
+    opening, quality = opening[frames], _blur_rank(sharpness[frames])
     if yaw is not None:
         quality = quality + yaw[frames].abs()
     low, high = (opening.quantile(q) for q in OPENING_QUANTILES)

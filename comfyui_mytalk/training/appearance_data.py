@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..appearance.mask import lip_mask, lip_outline, lip_region, mask_extent
 from ..appearance.params import AppearanceParams
-from ..appearance.references import BANK, mouth_shape, reference_bank, reference_features
+from ..appearance.references import BANK, canonical_opening, reference_bank, reference_features
 from ..appearance.regression import PictureRegression
 from ..appearance.render import Inputs, References, model_inputs, window_mask
 from ..landmarks.align import apply_transform, invert
@@ -71,7 +71,7 @@ class ClipView:
         self.clip, self.gap = clip, gap_frames(clip.fps)
         landmarks = clip.points
         canonical = to_canonical(landmarks, clip.pose)  # not the clip's own, which it would keep
-        self.shape = mouth_shape(canonical)
+        self.opening = canonical_opening(canonical)
         self.size = int(clip.metadata["crop_size"])
         self.extent = mask_extent(canonical, clip.found)
         self.points = apply_transform(invert(clip.transform), landmarks[..., :2])
@@ -90,7 +90,7 @@ class ClipView:
     def know(self, frames: np.ndarray) -> None:
         """Take the pictures of the regression from `frames`."""
         features, even = reference_features(self.points[frames], self.size), torch.ones(len(frames))
-        bank = reference_bank(features, self.shape[frames, 0], even, even > 0, BANK)
+        bank = reference_bank(features, self.opening[frames], even, even > 0, BANK)
         self.bank = frames[bank.numpy()]
         self.regression = self._regression()
 
@@ -135,7 +135,7 @@ def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int,
 
     Clips differ in what they have to offer: with near mouths alone in training, others ring and show double edges.
     """
-    opening, kind = view.shape[allowed, 0].numpy(), rng.random()
+    opening, kind = view.opening[allowed].numpy(), rng.random()
     if count == 1:
         picks = [int(rng.choice(allowed))]
     elif kind < 0.15:
@@ -147,7 +147,7 @@ def draw_references(view: ClipView, frame: int, allowed: np.ndarray, count: int,
     else:
         near = nearest(view, frame, allowed)[: max(count, len(allowed) // 6)]
         picks = rng.choice(near, count, replace=len(near) < count).tolist()
-    return sorted(picks, key=lambda i: float(view.shape[i, 0]))
+    return sorted(picks, key=lambda i: float(view.opening[i]))
 
 
 def nearest(view: ClipView, frame: int, allowed: np.ndarray) -> np.ndarray:

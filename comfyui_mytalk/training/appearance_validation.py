@@ -1,4 +1,4 @@
-"""What the appearance trainer reports: mouth-box PSNR and SSIM on people it never saw, beside no network at all.
+"""What the appearance trainer reports: PSNR, SSIM and sharpness of the mouth box, on people it never saw.
 
 Protocol (A1 of docs/experiments.md): references from the first half of a clip, targets from the second half, true
 landmarks, faces of at least 100 px, medians over a corpus' clips, mean over corpora.
@@ -77,7 +77,7 @@ def targets(clip: PreparedClip, references: int, count: int) -> tuple[ClipView, 
 def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, fixed: bool) -> RawSample:
     if not p.regression:
         chosen = fixed_references(view, allowed, p.references) if fixed else nearest(view, frame, allowed)
-        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.shape[i, 0]))
+        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.opening[i]))
         return view.raw(frame, chosen)
     if view.regression is None:
         view.know(fixed_references(view, allowed, FIXED) if fixed else allowed)
@@ -87,8 +87,10 @@ def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, f
 
 def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
     """Frames with closed, half open and widest mouths among those `allowed`."""
-    shape, even = view.shape[allowed], torch.ones(len(allowed))
-    return allowed[choose_references(shape, even, even > 0, count).numpy()]  # numpy takes a tensor of one for a number
+    even = torch.ones(len(allowed))
+    return allowed[
+        choose_references(view.opening[allowed], even, even > 0, count).numpy()
+    ]  # numpy takes a tensor of one for a number
 
 
 def score_corpora(
@@ -138,12 +140,6 @@ def network(model: AppearanceModel) -> Method:
     return method
 
 
-def middle_reference(raw: RawSample, sample: Sample) -> Tensor:
-    """Without a network: the middle one of the aligned references as it is."""
-    references = sample.inputs.references
-    return references[:, references.shape[1] // 2]
-
-
 @torch.no_grad()
 def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 2) -> dict[str, float]:
     """`val_psnr`, `val_ssim`, `val_sharpness` of the model, mean over corpora."""
@@ -153,7 +149,7 @@ def validate(model: AppearanceModel, clips: list[PreparedClip], per_clip: int = 
 
 @torch.no_grad()
 def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, columns: int = 10) -> None:
-    """Picture for the eye: target, masked input, middle aligned reference, output; one column per clip."""
+    """Picture for the eye: target, masked input, middle one of the references, output; one column per clip."""
     p = model.params
     clips = [clip for clip in clips if clip.face_px >= MIN_FACE and long_enough(clip, p.references, 1)]
     clips = [clips[i] for i in np.linspace(0, len(clips) - 1, min(columns, len(clips))).astype(int)]
@@ -161,7 +157,8 @@ def save_sheet(model: AppearanceModel, clips: list[PreparedClip], path: Path, co
     for _, raw in validation_samples(clips, p, 1):
         sample = make_sample(model.params, [raw])
         out = paint(raw, sample) * sample.mask + sample.target * (1 - sample.mask)
-        strips.append(torch.cat([sample.target, sample.inputs.masked, middle_reference(raw, sample), out], 2)[0])
+        shown = sample.inputs.references[:, p.references // 2]
+        strips.append(torch.cat([sample.target, sample.inputs.masked, shown, out], 2)[0])
     sheet = (torch.cat(strips, 2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path)

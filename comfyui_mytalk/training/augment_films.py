@@ -41,12 +41,14 @@ def another_film(raw: RawSample, rng: np.random.Generator, regression: bool) -> 
     grain = np.where(rng.random(b) < CHANGED, GRAIN * rng.random(b), 0.0)
     own = torch.Generator(raw.crop.device).manual_seed(int(rng.integers(2**31)))
     pictures = torch.cat([raw.crop[:, None], raw.images], 1)  # (b, 1 + k, 3, s, s)
+    filtered = torch.from_numpy(np.flatnonzero(fine)).to(pictures.device)  # the others need not be blurred for it
     colours, fine, grain = (torch.from_numpy(x).to(pictures) for x in (colours, fine, grain))
     share = pictures.new_ones(1 + k)
     share[1 : 1 + regression] = AVERAGED
     changed = torch.einsum("bij,bkjyx->bkiyx", colours, pictures)
-    coarse = blur(changed.flatten(0, 1), SIGMA).view_as(changed)
-    changed = changed + fine.view(b, 1, 1, 1, 1) * (changed - coarse)
+    plain = changed[filtered]
+    coarse = blur(plain.flatten(0, 1), SIGMA).view_as(plain)
+    changed[filtered] = plain + fine[filtered].view(-1, 1, 1, 1, 1) * (plain - coarse)
     noise = torch.randn(changed.shape, generator=own, device=changed.device)
     changed = changed + noise * (grain[:, None] * share).view(b, 1 + k, 1, 1, 1)
     changed = changed.clamp(0, 1) * (pictures.amax(2, keepdim=True) > 0)

@@ -65,6 +65,14 @@ def test_other_light_is_nothing_that_covers() -> None:
     assert not covered_pictures(crops, at[..., :2], rotation, TIMES).any()
 
 
+def test_a_shadow_that_stays_is_nothing_that_covers() -> None:
+    """Nor a beard: all other pictures foretell it."""
+    at, rotation = points()
+    crops = drawn(at)
+    crops[..., : SIDE // 2] //= 2
+    assert not covered_pictures(crops, at[..., :2], rotation, TIMES).any()
+
+
 def test_turned_heads_are_let_be() -> None:
     """Their pictures are all that there is of them, and the mesh errs there."""
     yaw = torch.zeros(COUNT)

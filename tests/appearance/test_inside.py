@@ -82,6 +82,9 @@ def test_the_inside_of_a_talking_mouth_is_stretched():
     talks = torch.stack([0 * widest, widest], 1)
     assert torch.equal(draw_unseen(still(), talks, target, (0, 0), 256), still())
     assert not torch.equal(draw_unseen(still(), alone(widest), target, (0, 0), 256), still())
+    laughs = face(2.0)[None]
+    shown = alone(0.75 * mouth_opening(laughs))
+    assert torch.equal(draw_unseen(still(), shown, laughs, (0, 0), 256), still()), "as wide as no smile is"
     mumbles = torch.stack([0 * widest, 0.3 * widest], 1)
     assert not torch.equal(draw_unseen(still(), mumbles, target, (0, 0), 256), still())
 

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.references import (
+    canonical_opening,
     choose_references,
-    mouth_shape,
     reference_bank,
     reference_features,
     retrieve_references,
@@ -15,20 +15,18 @@ from comfyui_mytalk.landmarks.canonical import canonical_face
 
 
 def talking(frames: int = 200, seed: int = 0) -> torch.Tensor:
-    """Mouth shapes `(f, 3)` of somebody talking, cm."""
+    """Features `(f, 3)` of somebody talking, cm; the first is the opening."""
     noise = torch.randn(frames, 3, generator=torch.Generator().manual_seed(seed))
     time = torch.arange(frames)
     waves = torch.stack([(time / 4).sin() + 1, (time / 9).cos() * 0.4 + 5, (time / 7).sin() * 0.2 + 1], -1)
     return waves + 0.02 * noise
 
 
-def test_mouth_shape_measures_the_lips_in_centimetres():
+def test_openings_are_centimetres():
     points = F.pad(canonical_face(), (0, 0, 0, 10))[None].repeat(2, 1, 1)
     points[1, 14, 1] -= 1.0
-    points[1, [61, 291], 0] *= 1.2
-    closed, smile = mouth_shape(points)
-    assert smile[0] - closed[0] == pytest.approx(1.0, abs=0.1)
-    assert smile[1] == pytest.approx(1.2 * closed[1].item(), rel=1e-4)
+    closed, opened = canonical_opening(points)
+    assert (opened - closed).item() == pytest.approx(1.0, abs=0.1)
 
 
 def test_sharpness_falls_with_blur_and_ignores_brightness_and_type():
@@ -40,20 +38,20 @@ def test_sharpness_falls_with_blur_and_ignores_brightness_and_type():
 
 
 def test_references_run_from_closed_to_widest():
-    shape = talking()
-    chosen = choose_references(shape, torch.ones(200), torch.ones(200, dtype=torch.bool))
-    closed, middle, widest = shape[chosen, 0]
-    assert closed < shape[:, 0].quantile(0.2)
-    assert shape[:, 0].quantile(0.25) < middle < shape[:, 0].quantile(0.75)
-    assert widest > shape[:, 0].quantile(0.8)
+    opening = talking()[:, 0]
+    chosen = choose_references(opening, torch.ones(200), torch.ones(200, dtype=torch.bool))
+    closed, middle, widest = opening[chosen]
+    assert closed < opening.quantile(0.2)
+    assert opening.quantile(0.25) < middle < opening.quantile(0.75)
+    assert widest > opening.quantile(0.8)
 
 
 def test_of_equal_mouths_the_sharp_and_frontal_one_is_taken():
-    shape = talking(3).repeat_interleave(4, 0)
+    opening = talking(3)[:, 0].repeat_interleave(4)
     sharp = torch.tensor([1.0, 2.0, 1.0, 1.0]).repeat(3)
-    assert set(choose_references(shape, sharp, torch.ones(12, dtype=torch.bool)).tolist()) == {1, 5, 9}
+    assert set(choose_references(opening, sharp, torch.ones(12, dtype=torch.bool)).tolist()) == {1, 5, 9}
     yaw = torch.tensor([0.5, -0.5, -0.5, 0.0]).repeat(3)
-    assert set(choose_references(shape, torch.ones(12), torch.ones(12, dtype=torch.bool), yaw=yaw).tolist()) == {
+    assert set(choose_references(opening, torch.ones(12), torch.ones(12, dtype=torch.bool), yaw=yaw).tolist()) == {
         3,
         7,
         11,
@@ -63,11 +61,11 @@ def test_of_equal_mouths_the_sharp_and_frontal_one_is_taken():
 def test_unusable_frames_are_never_chosen_and_few_are_repeated():
     usable = torch.zeros(200, dtype=torch.bool)
     usable[50:52] = True
-    assert set(choose_references(talking(), torch.ones(200), usable).tolist()) == {50, 51}
+    assert set(choose_references(talking()[:, 0], torch.ones(200), usable).tolist()) == {50, 51}
     one = torch.ones(1, dtype=torch.bool)
-    assert choose_references(talking(1), torch.ones(1), one).tolist() == [0, 0, 0]
+    assert choose_references(talking(1)[:, 0], torch.ones(1), one).tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="face"):
-        choose_references(talking(), torch.ones(200), ~torch.ones(200, dtype=torch.bool))
+        choose_references(talking()[:, 0], torch.ones(200), ~torch.ones(200, dtype=torch.bool))
 
 
 def test_the_bank_spreads_over_the_clip():

@@ -104,8 +104,7 @@ def test_one_picture_is_the_picture():
 
 def bank() -> ReferenceBank:
     pictures, points = crops(OPENINGS)
-    shape = torch.stack([OPENINGS, OPENINGS, OPENINGS], 1)
-    return ReferenceBank(pictures, points, shape, torch.arange(len(OPENINGS)))
+    return ReferenceBank(pictures, points, OPENINGS, torch.arange(len(OPENINGS)))
 
 
 def test_the_first_reference_is_the_regression_and_the_others_are_near():
@@ -122,7 +121,7 @@ def test_the_first_reference_is_the_regression_and_the_others_are_near():
 
 def test_a_bank_smaller_than_the_references_repeats_itself():
     whole = bank()
-    one = ReferenceBank(whole.crops[:1], whole.points[:1], whole.shape[:1], whole.frames[:1])
+    one = ReferenceBank(whole.crops[:1], whole.points[:1], whole.opening[:1], whole.frames[:1])
     references = one.gather(one.schedule(face(0.5)[None], PRESETS["small"]))
     assert len(references.images[0]) == PRESETS["small"].references
     assert (references.images[0] == references.images[0, 0]).all()
@@ -130,6 +129,6 @@ def test_a_bank_smaller_than_the_references_repeats_itself():
 
 def test_of_two_pictures_the_nearer_is_the_first():
     whole, ends = bank(), torch.tensor([0, len(OPENINGS) - 1])
-    two = ReferenceBank(whole.crops[ends], whole.points[ends], whole.shape[ends], whole.frames[ends])
+    two = ReferenceBank(whole.crops[ends], whole.points[ends], whole.opening[ends], whole.frames[ends])
     wanted = torch.stack([face(float(OPENINGS[end])) for end in ends])
     assert two.schedule(wanted, PRESETS["small"]).index.tolist() == [[0, 1, 0], [1, 0, 1]]

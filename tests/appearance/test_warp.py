@@ -104,6 +104,15 @@ def test_a_face_that_is_cut_by_the_crop_or_turned_away_stays_defined():
     assert flow.abs().max() < 400
 
 
+def test_what_faces_the_camera_hides_what_is_turned_away():
+    """Two triangles over the same cells, in any order: the far cheek of a turned head lies behind the near one."""
+    corners = torch.tensor([[[0.0, 0.0], [0.0, 8.0], [8.0, 0.0]]])
+    towards, away = [0, 1, 2], [0, 2, 1]
+    for order in ([towards, away], [away, towards]):
+        _, cells, on_top, _ = warp._rasterise(corners, torch.tensor(order), (8, 8))
+        assert len(cells) > 20 and all(order[i] == towards for i in on_top.tolist())
+
+
 def test_lips_that_fold_over_skin_have_a_soft_edge(monkeypatch):
     """A wide mouth pushes the lower lip over the skin below, where the map jumps: an edge of stairs, else."""
     reference, target = face(0.3), face(0.3)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from comfyui_mytalk.appearance.references import FIXED
 from comfyui_mytalk.evaluation import methods
 from comfyui_mytalk.evaluation.evaluate import OPTIONS, add_arguments, describe_settings
 from comfyui_mytalk.evaluation.methods import OURS, Studio, reference_bank
@@ -69,6 +70,15 @@ def test_fixed_references_are_the_networks_alone(case: Case, monkeypatch: pytest
     monkeypatch.setattr(methods, "select_references", lambda *given, **_: given[3])
     banks = [reference_bank(case, slice(0, 10), case.talk.track, fixed) for fixed in (3, 0, 3)]
     assert banks == [3, methods.BANK, 3], "and each is kept for itself"
+
+
+def test_fixed_references_are_the_papers_three(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, made = [], (torch.zeros(FRAMES, 8, 8, 3), None, torch.zeros(FRAMES, 1, 4, 4))
+    monkeypatch.setattr(methods, "reference_bank", lambda *given: given[3])
+    monkeypatch.setattr(methods, "render_clip", lambda *given, **_: shown.append(given[4]) or [made])
+    for fixed in (True, False):
+        methods.paint(None, case, case.talk.track, fixed=fixed)
+    assert shown == [FIXED, FIXED, 0, 0], "for each half"
 
 
 def test_figures_are_kept_by_every_option() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.errors import InputError
+from comfyui_mytalk.training import appearance_device
 from comfyui_mytalk.training.appearance import design
 from comfyui_mytalk.training.appearance_data import ClipView, RawSample, Sample, choose
 from comfyui_mytalk.training.appearance_device import (
@@ -68,6 +69,13 @@ def test_samples_depend_on_seed_and_step_alone(data: Path, params: AppearancePar
     assert same(samples(data, params, workers=2, start=0, count=3)[2], third)
     assert same(samples(data, params, workers=0, start=1, count=1)[0], second)
     assert not same(first, second)
+
+
+def test_every_batch_is_changed_in_a_way_of_its_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(appearance_device, "augmented", lambda raw, rng, _: drawn.append(rng.random()) or raw)
+    samples(data, TINY, workers=0, start=0, count=3)
+    assert len(set(drawn)) == 3
 
 
 def test_batches_have_what_training_wants(data: Path) -> None:

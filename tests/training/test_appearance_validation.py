@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import AppearanceParams
 from comfyui_mytalk.errors import InputError
-from comfyui_mytalk.training.appearance_validation import check_validation, save_sheet, validation_samples
+from comfyui_mytalk.training.appearance_data import make_sample
+from comfyui_mytalk.training.appearance_validation import (
+    check_validation,
+    mouth_scores,
+    save_sheet,
+    validation_samples,
+)
 from comfyui_mytalk.training.clips import PreparedClip, read_clip
 from tests.synthetic_clips import write_clip
 
@@ -65,4 +73,19 @@ def test_the_sheet_shows_clips_from_the_first_to_the_last(tmp_path: Path) -> Non
         clip.crop = lambda frame, clip=clip, crop=clip.crop: shown.append(clip) or crop(frame)
     save_sheet(AppearanceModel(TINY).eval(), clips, tmp_path / "sheet.png", columns=2)
     assert [clip for clip in clips if clip in shown] == [clips[1], clips[4]]
-    assert Image.open(tmp_path / "sheet.png").size == (2 * 64, 4 * 64)
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.size == (2 * 64, 4 * 64)
+    target = torch.from_numpy(np.array(sheet))[:64, :64].permute(2, 0, 1)
+    assert any(torch.equal(target, clips[1].crop(frame)) for frame in range(20, 40))
+
+
+def test_only_what_is_pasted_is_scored(clip: PreparedClip) -> None:
+    """Outside the mask lies the frame."""
+    ((_, raw),) = validation_samples([clip], PARAMS, 1)
+    sample = make_sample(PARAMS, [raw])
+    sample.target = torch.rand(sample.target.shape, generator=torch.Generator().manual_seed(0))
+    sample.mask = torch.zeros_like(sample.mask)
+    sample.mask[..., 32:, :] = 1
+    psnr, ssim, sharpness = mouth_scores(torch.where(sample.mask > 0, sample.target, 0.0), sample)
+    assert psnr > 80 and ssim == pytest.approx(1) and sharpness == pytest.approx(1)
+    assert mouth_scores(torch.zeros_like(sample.target), sample)[0] < 20

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from comfyui_mytalk.training import augment_films
 from comfyui_mytalk.training.appearance_data import RawSample
+from comfyui_mytalk.training.appearance_stream import augmented
 from comfyui_mytalk.training.augment_films import another_film, colour_matrices
 
 
@@ -34,6 +35,14 @@ def test_greys_stay_grey_and_other_colours_do_not() -> None:
     assert np.abs(matrices[1:] - np.eye(3)).max((1, 2)).min() > 0.2
 
 
+def test_hues_turn_and_colours_fade_as_much_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(augment_films, "colour_matrices", lambda *how: given.extend(how) or colour_matrices(*how))
+    another_film(batch(1000), np.random.default_rng(0), regression=True)
+    assert given[0].std() == pytest.approx(augment_films.HUE, rel=0.1)
+    assert np.log(given[1]).std() == pytest.approx(augment_films.SATURATION, rel=0.1)
+
+
 def test_a_turn_of_a_third_exchanges_the_primaries() -> None:
     (matrix,) = colour_matrices(np.array([2 * np.pi / 3]), np.array([1.0]))
     np.testing.assert_allclose(matrix @ [1, 0, 0], [0, 1, 0], atol=1e-12)
@@ -45,6 +54,18 @@ def test_a_target_and_its_references_are_of_one_film(monkeypatch: pytest.MonkeyP
     for index in range(3):
         torch.testing.assert_close(changed.images[:, index], changed.crop)
     assert (changed.crop[0] - changed.crop[1:]).abs().amax((1, 2, 3)).min() > 0.01, "every sample has a film of its own"
+
+
+@pytest.mark.parametrize("regression", [True, False])
+def test_every_batch_is_of_other_people_in_other_films(regression: bool) -> None:
+    raw = batch()
+    raw = replace(raw, crop=torch.full_like(raw.crop, 0.5), images=torch.full_like(raw.images, 0.5))
+    changed = augmented(raw, np.random.default_rng(0), regression)
+    assert changed.crop.mean((1, 2, 3)).std() > 0.05, "recoloured"
+    grain = torch.stack([picture.diff(dim=-1).std((1, 2, 3)) for picture in changed.images.unbind(1)])
+    grainy = grain[1] > 1e-4
+    assert 0.15 < grainy.float().mean() < 0.45
+    assert ((grain[0] / grain[1])[grainy].mean() < 0.5) == regression
 
 
 def test_films_are_softened_and_sharpened(monkeypatch: pytest.MonkeyPatch) -> None:

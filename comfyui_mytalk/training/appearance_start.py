@@ -28,7 +28,9 @@ def start_from(model: AppearanceModel, name: str) -> None:
     refine = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
     state |= {key: tensor for key, tensor in refine.items() if key not in state or state[key].shape != tensor.shape}
     if {key: tensor.shape for key, tensor in state.items()} != {key: tensor.shape for key, tensor in own.items()}:
-        raise InputError(f"the weights {path} are of another network than this preset; choose the preset they are of")
+        raise InputError(
+            f"the weights {path} are of another network; choose the --preset and the --references that they are of"
+        )
     model.load_state_dict(state)
 
 

@@ -379,9 +379,10 @@ def test_weights_of_fewer_references_paint_alike_while_the_new_ones_are_doubted(
 
 
 def test_weights_of_more_references_are_another_networks(tmp_path):
+    """`--references aligned` is shown three where the preset's own design is shown four."""
     more = replace(TINY, references=TINY.references + 1)
     save_checkpoint(tmp_path / "old.safetensors", AppearanceModel(more).state_dict(), "appearance", model_config(more))
-    with pytest.raises(InputError, match="another network"):
+    with pytest.raises(InputError, match="another network; choose the --preset and the --references"):
         start_from(AppearanceModel(TINY), str(tmp_path / "old.safetensors"))
 
 

@@ -31,7 +31,7 @@ LIMITS = {
 def averaged(state: dict[str, Tensor], other: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """`share` of `other` and the rest of `state`, where both have the parameter; raises InputError if shapes differ."""
     if not 0 <= share <= 1 or any(other[name].shape != state[name].shape for name in other.keys() & state.keys()):
-        raise InputError(f"got a share of {share:g}, expected 0 to 1 of weights of the same preset")
+        raise InputError(f"got a share of {share:g}, expected 0 to 1 of weights of the same preset and references")
     mixed = {name: torch.lerp(value.float(), other.get(name, value).float(), share) for name, value in state.items()}
     return {name: value.half() for name, value in mixed.items()}
 

@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--gan-from",
         type=weight,
         default=0.45,
-        help="share of the steps after which the GAN starts (default %(default)s)",
+        help="share of the steps after which the GAN starts; 1: never (default %(default)s)",
     )
     add("--gan-weight", type=weight, default=1.0, help="of its loss; the paper has 0.5 (default %(default)s)")
     add("--matching-weight", type=weight, default=4.0, help="of discriminator feature matching (default %(default)s)")
@@ -84,7 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action=BooleanOptionalAction,
         help="compute blocks twice rather than keep them: less memory, more time (default: with the preset paper)",
     )
-    add("--freeze-encoders", action="store_true", help="train fusion, skips and decoder only (default: all)")
+    add("--freeze-encoders", action="store_true", help="train all but the three encoders (default: all)")
     add(
         "--cut",
         type=whole_number(1),

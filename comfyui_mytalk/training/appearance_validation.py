@@ -20,7 +20,7 @@ from ..appearance.params import AppearanceParams
 from ..appearance.references import FIXED, choose_references
 from ..appearance.render import References, finish_mouth
 from ..errors import InputError
-from ..evaluation.pictures import psnr, sharpness_ratio, ssim
+from ..evaluation.pictures import psnr, require_torchmetrics, sharpness_ratio, ssim
 from .appearance_data import ClipView, RawSample, Sample, make_sample, nearest
 from .clips import PreparedClip
 
@@ -46,10 +46,12 @@ def validation_samples(
 
 
 def check_validation(clips: list[PreparedClip], p: AppearanceParams, per_clip: int = 2) -> None:
-    """Raise InputError when `validate` could use none of the clips, before hours of training; no clips, no validation.
+    """Raise InputError when `validate` could use none of the clips, or has no torchmetrics, before hours of training.
 
-    Landmarks and the metadata say that: no picture is read.
+    No clips, no validation. Landmarks and the metadata tell: no picture is read.
     """
+    if clips:
+        require_torchmetrics()
     large = [clip for clip in clips if clip.face_px >= MIN_FACE]
     if clips and not any(long_enough(clip, p.references, per_clip) for clip in large):
         raise InputError(

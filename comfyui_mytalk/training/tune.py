@@ -1,9 +1,9 @@
-"""Actor tuning: a few hundred steps of fusion, skips and decoder on the user's own clip.
+"""Actor tuning: a few hundred steps of all but the encoders on the user's own clip.
 
     m frames kept   s crop side in pixels
 
-The encoders stay as they are, and so do the weights that others share: the steps run on a copy. References are never
-the target frame or its neighbours. The same seed gives the same result on the same machine.
+The weights that others share stay as they are: the steps run on a copy. References are never the target frame or its
+neighbours. The same seed gives the same result on the same machine.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_clips_that_cannot_be_scored_are_found_before_training(clip: PreparedCli
     with pytest.raises(InputError, match=r"no usable validation clip: of 2, 1 show a face smaller .* 1 have fewer"):
         check_validation([short, small], PARAMS)
     check_validation([], PARAMS)  # `--validate-clips 0`
+
+
+def test_a_missing_package_is_found_before_training(clip: PreparedClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install -e .` brings no torchmetrics: the run ended with a traceback at its first validation."""
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(InputError, match="torchmetrics is not installed"):
+        check_validation([clip], PARAMS)
+    check_validation([], PARAMS)
 
 
 def test_what_is_checked_is_what_is_scored(clip: PreparedClip) -> None:

@@ -45,7 +45,7 @@ def test_other_weights_are_refused(tmp_path):
     out = tmp_path / "out.safetensors"
     new = written(tmp_path / "new.safetensors", SMALL)
     wider = written(tmp_path / "wider.safetensors", replace(SMALL, channels=64))
-    with pytest.raises(InputError, match="same preset"):
+    with pytest.raises(InputError, match="same preset and references"):
         finish(new, str(out), wider, 0.5)
     assert not out.exists()
 

@@ -25,6 +25,7 @@ from comfyui_mytalk.training.appearance_validation import (
     FIGURES,
     corpus_mean,
     mouth_scores,
+    mouth_window,
     network,
     per_corpus,
     validation_samples,
@@ -76,10 +77,9 @@ def improve(picture: Tensor, sample: Sample, oracle: Oracle) -> tuple[Tensor, Te
 def move(picture: Tensor, displacement: Tensor, mouth: Tensor) -> Tensor:
     """Each pixel of the `mouth` box `(1, 1, h, w)` taken from where `displacement (1, 2, n, n)` points, pixels."""
     h, w = picture.shape[-2:]
-    rows, columns = mouth[0, 0].amax(1).nonzero()[:, 0], mouth[0, 0].amax(0).nonzero()[:, 0]
-    inside = F.interpolate(displacement, (len(rows), len(columns)), mode="bilinear", align_corners=True)
-    left, top = int(columns[0]), int(rows[0])
-    full = F.pad(inside, (left, w - left - len(columns), top, h - top - len(rows)))
+    top, bottom, left, right = mouth_window(mouth)
+    inside = F.interpolate(displacement, (bottom - top, right - left), mode="bilinear", align_corners=True)
+    full = F.pad(inside, (left, w - right, top, h - bottom))
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     places = torch.stack([x + full[0, 0], y + full[0, 1]], -1)[None]
     grid = 2 * places / torch.tensor([w - 1, h - 1]) - 1

@@ -90,9 +90,8 @@ def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, f
 def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
     """Frames with closed, half open and widest mouths among those `allowed`."""
     even = torch.ones(len(allowed))
-    return allowed[
-        choose_references(view.opening[allowed], even, even > 0, count).numpy()
-    ]  # numpy takes a tensor of one for a number
+    chosen = choose_references(view.opening[allowed], even, even > 0, count)
+    return allowed[chosen.numpy()]  # numpy takes a tensor of one for a number
 
 
 def score_corpora(
@@ -120,12 +119,17 @@ def corpus_mean(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in scores.values()])) for name in FIGURES}
 
 
+def mouth_window(mouth: Tensor) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the mouth box `(1, 1, h, w)`."""
+    rows, columns = mouth[0, 0].amax(1).nonzero()[:, 0], mouth[0, 0].amax(0).nonzero()[:, 0]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
 def mouth_scores(picture: Tensor, sample: Sample) -> tuple[float, ...]:
     """`FIGURES` of `picture (1, 3, h, w)` in the mouth box, once it lies in the frame."""
     picture = picture.clamp(0, 1) * sample.mask + sample.target * (1 - sample.mask)
-    rows, columns = sample.mouth[0, 0].amax(1).nonzero()[:, 0], sample.mouth[0, 0].amax(0).nonzero()[:, 0]
-    box = (Ellipsis, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    mine, truth = picture[box], sample.target[box]
+    top, bottom, left, right = mouth_window(sample.mouth)
+    mine, truth = (whole[..., top:bottom, left:right] for whole in (picture, sample.target))
     return float(psnr(mine, truth)), float(ssim(mine, truth)), float(sharpness_ratio(mine, truth))
 
 

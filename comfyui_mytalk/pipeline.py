@@ -19,17 +19,13 @@ from .appearance.bank import ReferenceBank, Schedule, joined
 from .appearance.blend import match_colour, paste_into
 from .appearance.covered import covered_pictures
 from .appearance.fine import Fine, add_fine_detail, enlarge, fine_size
+from .appearance.fixed import telling_pictures
 from .appearance.mask import dilate
 from .appearance.model import AppearanceModel
 from .appearance.occlusion import Occlusion
 from .appearance.params import AppearanceParams
-from .appearance.references import (
-    canonical_opening,
-    choose_references,
-    reference_bank,
-    reference_features,
-    sharpness,
-)
+from .appearance.references import BANK, canonical_opening, reference_bank, reference_features, sharpness
+from .appearance.regression import PictureRegression
 from .appearance.render import References, render_crops, window_mask
 from .appearance.uncover import SPOILT, covers, filled_in, uncover
 from .frames import FrameSource, PickableSource, cut_sizes, cut_source
@@ -57,10 +53,10 @@ def select_references(
 ) -> ReferenceBank:
     """Cut `count` references from the clip: a bank of many mouths to retrieve from, or few `fixed` ones.
 
-    Fixed references run from the closed to the widest mouth (Section 3.4.1). Twice as many frames are looked at as
-    are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises InputError when
-    no frame is usable. Frames with an `occlusion` of the lips are left out unless that is all of them; others lose it.
-    Of several people in a film with cuts, `count` are cut for each.
+    Fixed references (Section 3.4.1) are those of a whole bank that tell most about its others. Twice as many frames
+    are looked at as are kept, so that blurred ones can be dropped, and those in which something covers the face. Raises
+    InputError when no frame is usable. Frames with an `occlusion` of the lips are left out unless that is all of them;
+    others lose it. Of several people in a film with cuts, `count` are cut for each.
     """
     if track.people is not None and (people := list(track.each_person())):
         banks = []
@@ -72,23 +68,18 @@ def select_references(
     allowed = track.usable
     if occlusion is not None and (bare := allowed & ~covers_lips(occlusion, place)).any():
         allowed = bare
-    opening, yaw = canonical_opening(to_canonical(track.points, place.pose)), place.pose.yaw
-    points, even = place.crop_points(track.points), torch.ones(len(opening))
-    features = reference_features(points)
-    looked = BANK_CANDIDATES * count
-    wanted = reference_bank(features, opening, even, allowed, looked)
-    if fixed:
-        wanted = choose_references(opening, even, allowed, looked, yaw).unique()
+    opening, points = canonical_opening(to_canonical(track.points, place.pose)), place.crop_points(track.points)
+    features, even, spread = reference_features(points), torch.ones(len(opening)), BANK if fixed else count
+    wanted = reference_bank(features, opening, even, allowed, BANK_CANDIDATES * spread)
     sizes = sorted({CROP_SIZE, fine_size(place.transform[track.usable])})
     crops, *full = cut_sizes(source, place, wanted, sizes, progress)
     if occlusion is not None:
         wanted, crops, full = _uncovered(wanted, crops, full, points[wanted], occlusion[wanted])
     covered = covered_pictures(crops, points[wanted], place.pose.rotation[wanted], track.times[wanted])
     sharp, usable = sharpness(crops), allowed[wanted] & ~covered
+    keep = reference_bank(features[wanted], opening[wanted], sharp, usable, spread)
     if fixed:
-        keep = choose_references(opening[wanted], sharp, usable, count, yaw[wanted])
-    else:
-        keep = reference_bank(features[wanted], opening[wanted], sharp, usable, count)
+        keep = keep[telling_pictures(PictureRegression.of(crops[keep], points[wanted[keep]]), count)]
     frames = wanted[keep]
     return ReferenceBank(crops[keep], points[frames], opening[frames], frames, *(larger[keep] for larger in full))
 

@@ -188,7 +188,7 @@ def reference_inputs(mode: str, count: str) -> list[io.Input]:
             default=REFERENCES[0],
             tooltip="nearest mouth: each frame is painted from many frames of the clip, above all from those whose "
             "mouth is most alike. "
-            "fixed: the same three (closed, half open, wide) for all frames. Default: nearest mouth.",
+            "fixed: all frames from the same three, those that tell most about the others. Default: nearest mouth.",
         ),
         field(
             io.Int,

@@ -9,9 +9,11 @@ from skimage import data
 from comfyui_mytalk import pipeline
 from comfyui_mytalk.appearance.bank import Schedule
 from comfyui_mytalk.appearance.blend import frame_mask, paste_into
+from comfyui_mytalk.appearance.fixed import telling_pictures
 from comfyui_mytalk.appearance.mask import NECK
 from comfyui_mytalk.appearance.model import AppearanceModel
 from comfyui_mytalk.appearance.params import PRESETS
+from comfyui_mytalk.appearance.references import BANK
 from comfyui_mytalk.frames import TensorSource, cut_frames, cut_source, picked
 from comfyui_mytalk.geometry import Geometry, geometry
 from comfyui_mytalk.landmarks.align import CROP_HALF, cut_crops
@@ -146,6 +148,16 @@ def test_float_frames_keep_their_values_outside_the_mask(model, frames, track):
     out, _ = pipeline.render_frames(model, pictures, place, track.points, references, track.usable)
     assert (out == pictures).all(-1).float().mean() > 0.7
     assert out.dtype == torch.float32 and out.min() >= 0 and out.max() <= 1
+
+
+def test_fixed_references_are_those_of_the_bank_that_tell_most(frames, track):
+    place, source = geometry(track), TensorSource(frames, 25)
+    whole = pipeline.select_references(source, track, place, BANK)
+    few = pipeline.select_references(source, track, place, 3, fixed=True)
+    best = telling_pictures(whole.regression, 3)
+    assert few.frames.tolist() == whole.frames[best].tolist() and torch.equal(few.crops, whole.crops[best])
+    short = track.replace(found=torch.arange(FRAMES) < 1)
+    assert pipeline.select_references(source, short, place, 3, fixed=True).frames.tolist() == [0]
 
 
 def test_references_know_how_wide_the_whole_clip_opens(frames, track):

@@ -2,10 +2,10 @@
 
     f frames   k references   m bank entries   c features of a mouth's shape
 
-Three fixed references that cover the mouth's range (closed, middle, widest) are the paper's setting, chosen
-there at random (section 3.4.1). Retrieval goes further: for every output frame the source frames whose
-mouth is nearest to the wanted one, along a path that switches rarely. All choices are deterministic and made on
-a whole clip, so that they do not depend on how the clip is later cut into batches.
+A bank of pictures that spread over all the mouth does, and for every output frame those whose mouth is nearest to the
+wanted one, along a path that switches rarely; the paper's few fixed ones come of such a bank (`fixed.py`).
+All choices are deterministic and made on a whole clip, so that they do not depend on how the clip is later cut into
+batches.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from ..landmarks.align import CROP_HALF, CROP_SIZE
 from ..landmarks.sets import landmark_set
 
 BANK = 64  # pictures of the person that are kept to paint from
-FIXED = 3  # the paper's closed, half open and wide mouth
+FIXED = 3  # the same for all frames, as in the paper
 KEEP = 0.8  # share of the frames that are sharp enough for it
-OPENING_QUANTILES = (0.05, 0.95)
 MOUTH_BOX = (0.36, 0.78, 0.26, 0.74)  # top, bottom, left, right of the crop: the mouth in all its shapes
 EXCLUDED = 1e6  # cm^2: more than anything else can cost
 NEAR = 0.07  # cm: references whose lips lie closer than this show the same mouth
@@ -54,29 +53,6 @@ def sharpness(crops: Tensor) -> Tensor:
     kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     contrast = grey.var(dim=(1, 2, 3))
     return F.conv2d(grey, kernel).square().mean((1, 2, 3)) / contrast.clamp_min(1e-12)
-
-
-def choose_references(
-    opening: Tensor, sharpness: Tensor, usable: Tensor, count: int = FIXED, yaw: Tensor | None = None
-) -> Tensor:
-    """Frames `(count,)` that cover the mouth's range from closed to widest, sharp and frontal ones preferred.
-
-    `opening (f,)` cm, `usable (f,)` bool, `yaw (f,)` radians. A clip with fewer usable frames than `count` repeats
-    them. Raises InputError when no frame is usable.
-    """
-    frames = _usable_frames(usable)
-    opening, quality = opening[frames], _blur_rank(sharpness[frames])
-    if yaw is not None:
-        quality = quality + yaw[frames].abs()
-    low, high = (opening.quantile(q) for q in OPENING_QUANTILES)
-    cost = 0.1 * quality  # at most about a tenth of the range is given up for a better picture
-    taken, chosen = torch.zeros_like(cost), []
-    for level in torch.linspace(0, 1, count) if count > 1 else [0.5]:
-        distance = (opening - (low + level * (high - low))).abs() / (high - low).clamp_min(0.05)
-        best = (distance + cost + 100 * taken).argmin()
-        taken[best] += 1
-        chosen.append(frames[best])
-    return torch.stack(chosen)
 
 
 def reference_bank(features: Tensor, opening: Tensor, sharpness: Tensor, usable: Tensor, size: int = BANK) -> Tensor:

@@ -69,18 +69,13 @@ class PictureRegression:
         `usable (f, m)` bool leaves pictures out. Shares may be negative: shapes between others are extrapolated.
         """
         features, opening = _describe(points, self.pictures.shape[-1])
-        among, ones = _kernel(self.features, self.features), features.new_ones(len(self.features), 1)
-        found = []
+        among, found = kernel(self.features, self.features), []
         for start in range(0, len(points), BATCH):
             part = slice(start, start + BATCH)
-            stretch = opening[part, None] / (self.opening + LEAST_OPENING)
-            noise = NOISE * (1 + STRETCH * stretch.square())
+            noise = noise_of(opening[part, None], self.opening)
             if usable is not None:
                 noise = torch.where(usable[part], noise, EXCLUDED)
-            wanted = _kernel(self.features, features[part]).T[..., None]
-            both = torch.cat([wanted, ones.expand(len(wanted), -1, -1)], 2)
-            share, unit = torch.linalg.solve(among + torch.diag_embed(noise), both).unbind(2)
-            found.append(share + unit * ((1 - share.sum(1)) / unit.sum(1))[:, None])
+            found.append(kriging(among, noise, kernel(self.features, features[part]).T))
         return torch.cat(found).float()
 
     def picture(self, weights: Tensor) -> Tensor:
@@ -127,7 +122,20 @@ def _describe(points: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return torch.cat([lips, jaw], 1).double(), mouth_opening(points).double() * unit
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
+def kriging(among: Tensor, noise: Tensor, wanted: Tensor) -> Tensor:
+    """Shares `(..., m)`, adding up to 1, of pictures with covariances `among (..., m, m)` and `noise (..., m)` in one
+    whose covariances with them are `wanted (..., m)`."""
+    both = torch.stack([wanted, torch.ones_like(wanted)], -1)
+    share, unit = torch.linalg.solve(among + torch.diag_embed(noise), both).unbind(-1)
+    return share + unit * ((1 - share.sum(-1)) / unit.sum(-1))[..., None]
+
+
+def noise_of(wanted: Tensor, own: Tensor) -> Tensor:
+    """The noise of pictures whose mouths open `own` cm where `wanted` cm are; shapes broadcast."""
+    return NOISE * (1 + STRETCH * (wanted / (own + LEAST_OPENING)).square())
+
+
+def kernel(a: Tensor, b: Tensor) -> Tensor:
     """Matern 3/2 covariance `(m, n)` of features `(m, c)` and `(n, c)`."""
     distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") * (3**0.5 / REACH)
     return (1 + distance) * (-distance).exp()

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..appearance.fixed import telling_pictures
 from ..appearance.model import AppearanceModel
 from ..appearance.params import AppearanceParams
-from ..appearance.references import FIXED, choose_references
+from ..appearance.references import FIXED
 from ..appearance.render import References, finish_mouth
 from ..errors import InputError
 from ..evaluation.pictures import psnr, require_torchmetrics, sharpness_ratio, ssim
@@ -34,14 +35,16 @@ def validation_samples(
 ) -> Iterator[tuple[PreparedClip, RawSample]]:
     """Targets spread over the second half of each clip, with references of the first half; pictures of one at a time.
 
-    References are the nearest mouths, or (`fixed`) closed, middle and widest as in the paper, which are then also all
-    that a regression knows.
+    References are the nearest mouths, of all of them or of those few (`fixed`) that tell most about the others, which
+    are then also all that a regression knows.
     """
     for clip in clips:
         if clip.face_px >= MIN_FACE and (halves := targets(clip, p.references, per_clip)) is not None:
             view, first, frames = halves
+            if fixed:
+                first = fixed_references(view, first, FIXED if p.regression else p.references)
             for frame in frames:
-                yield clip, _raw(view, frame, first, p, fixed)
+                yield clip, _raw(view, frame, first, p)
             clip.forget()
 
 
@@ -76,22 +79,21 @@ def targets(clip: PreparedClip, references: int, count: int) -> tuple[ClipView, 
     return view, first, second[np.linspace(0, len(second) - 1, count + 2).astype(int)[1:-1]].tolist()
 
 
-def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams, fixed: bool) -> RawSample:
+def _raw(view: ClipView, frame: int, allowed: np.ndarray, p: AppearanceParams) -> RawSample:
+    near = nearest(view, frame, allowed)
     if not p.regression:
-        chosen = fixed_references(view, allowed, p.references) if fixed else nearest(view, frame, allowed)
-        chosen = sorted(chosen[: p.references].tolist(), key=lambda i: float(view.opening[i]))
-        return view.raw(frame, chosen)
+        return view.raw(frame, sorted(near[: p.references].tolist(), key=lambda i: float(view.opening[i])))
     if view.regression is None:
-        view.know(fixed_references(view, allowed, FIXED) if fixed else allowed)
-    known = view.bank if fixed else allowed
-    return view.raw(frame, nearest(view, frame, known)[: p.references - 1].tolist(), known)
+        view.know(allowed)
+    return view.raw(frame, near[: p.references - 1].tolist(), allowed)
 
 
 def fixed_references(view: ClipView, allowed: np.ndarray, count: int) -> np.ndarray:
-    """Frames with closed, half open and widest mouths among those `allowed`."""
-    even = torch.ones(len(allowed))
-    chosen = choose_references(view.opening[allowed], even, even > 0, count)
-    return allowed[chosen.numpy()]  # numpy takes a tensor of one for a number
+    """The `count` frames among those `allowed` that tell most about the others; the clip's regression knows no more."""
+    view.know(allowed)
+    chosen = view.bank[telling_pictures(view.regression, count).numpy()]
+    view.know(chosen)
+    return chosen
 
 
 def score_corpora(

@@ -4,7 +4,6 @@ import torch.nn.functional as F
 
 from comfyui_mytalk.appearance.references import (
     canonical_opening,
-    choose_references,
     reference_bank,
     reference_features,
     retrieve_references,
@@ -37,37 +36,6 @@ def test_sharpness_falls_with_blur_and_ignores_brightness_and_type():
     assert torch.allclose(sharpness((crop * 255).byte()), sharpness(crop), rtol=1e-2)
 
 
-def test_references_run_from_closed_to_widest():
-    opening = talking()[:, 0]
-    chosen = choose_references(opening, torch.ones(200), torch.ones(200, dtype=torch.bool))
-    closed, middle, widest = opening[chosen]
-    assert closed < opening.quantile(0.2)
-    assert opening.quantile(0.25) < middle < opening.quantile(0.75)
-    assert widest > opening.quantile(0.8)
-
-
-def test_of_equal_mouths_the_sharp_and_frontal_one_is_taken():
-    opening = talking(3)[:, 0].repeat_interleave(4)
-    sharp = torch.tensor([1.0, 2.0, 1.0, 1.0]).repeat(3)
-    assert set(choose_references(opening, sharp, torch.ones(12, dtype=torch.bool)).tolist()) == {1, 5, 9}
-    yaw = torch.tensor([0.5, -0.5, -0.5, 0.0]).repeat(3)
-    assert set(choose_references(opening, torch.ones(12), torch.ones(12, dtype=torch.bool), yaw=yaw).tolist()) == {
-        3,
-        7,
-        11,
-    }
-
-
-def test_unusable_frames_are_never_chosen_and_few_are_repeated():
-    usable = torch.zeros(200, dtype=torch.bool)
-    usable[50:52] = True
-    assert set(choose_references(talking()[:, 0], torch.ones(200), usable).tolist()) == {50, 51}
-    one = torch.ones(1, dtype=torch.bool)
-    assert choose_references(talking(1)[:, 0], torch.ones(1), one).tolist() == [0, 0, 0]
-    with pytest.raises(InputError, match="face"):
-        choose_references(talking()[:, 0], torch.ones(200), ~torch.ones(200, dtype=torch.bool))
-
-
 def test_the_bank_spreads_over_the_clip():
     features = torch.cat([talking(400), torch.linspace(-0.6, 0.6, 400)[:, None]], 1)
     usable = torch.ones(400, dtype=torch.bool)
@@ -78,6 +46,11 @@ def test_the_bank_spreads_over_the_clip():
     assert usable[bank].all()
     assert torch.cdist(features, features[bank]).min(1).values.max() < 0.5
     assert torch.cdist(features, features[:24]).min(1).values.max() > 0.8
+
+
+def test_a_bank_needs_a_frame_with_a_face():
+    with pytest.raises(InputError, match="face"):
+        reference_bank(talking(), talking()[:, 0], torch.ones(200), torch.zeros(200, dtype=torch.bool))
 
 
 def test_no_frame_is_left_out_as_blurred_where_all_are_equally_sharp():

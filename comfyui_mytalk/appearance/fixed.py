@@ -19,21 +19,26 @@ from ..landmarks.sets import contour
 from .regression import PictureRegression, kernel, kriging, noise_of
 
 MARGIN = 14  # pixels of a 256 crop around the lips that are compared
+CLOSED = 0.1  # of the range of openings: at least one picture shows a mouth as closed as that
 ROUNDS = 2  # how often each of the chosen may be exchanged: a third round changes next to nothing
 
 
 def telling_pictures(regression: PictureRegression, count: int) -> Tensor:
     """The `count` pictures `(k,)`, all where there are fewer, from which the regression comes nearest to all `(m,)`.
 
-    By opening, the most closed mouth first. Taken one after the other, each the best beside those before; then each
-    is exchanged for a better one, as long as there is any, in `ROUNDS` rounds.
+    By opening, and the first shows a closed mouth. Taken one after the other, each the best beside those before; then
+    each is exchanged for a better one, as long as there is any, in `ROUNDS` rounds.
     """
     alike, features, opening = _likeness(regression), regression.features, regression.opening
     among, every = kernel(features, features), torch.arange(len(features))
+    low, high = opening.aminmax()
+    closed = opening <= low + CLOSED * (high - low)
 
     def best_beside(rest: list[int]) -> int:
-        left = every[~torch.isin(every, torch.tensor(rest, dtype=torch.long))]
-        trials = torch.cat([torch.tensor(rest, dtype=torch.long).expand(len(left), -1), left[:, None]], 1)
+        taken = torch.tensor(rest, dtype=torch.long)
+        wanted = torch.ones_like(closed) if closed[taken].any() else closed
+        left = every[wanted & ~torch.isin(every, taken)]
+        trials = torch.cat([taken.expand(len(left), -1), left[:, None]], 1)
         return int(left[_errors(trials, alike, among, opening).argmin()])
 
     chosen: list[int] = []

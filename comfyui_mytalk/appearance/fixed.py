@@ -3,9 +3,10 @@
     m pictures   n trials   k chosen
 
 The paper draws its three references at random (section 3.4.1), closed, half open and widest is what most would take.
-Better ones are those from which the regression, knowing nothing else, errs least on all the rest: 0.6 dB with the
-network on people it never saw (docs/experiments.md). Landmarks alone cannot tell them: how far a picture will do
-for another depends on what is seen in it.
+Better ones are those from which the regression, knowing nothing else, errs least on all the rest: half a decibel
+with the network on people it never saw (docs/experiments.md). Landmarks alone cannot tell them: how far a picture will
+do for another depends on what is seen in it. Errors are large where mouths are wide open, so one is asked to show a
+closed mouth: lips that meet, made of an open mouth, have a bright seam.
 """
 
 from __future__ import annotations

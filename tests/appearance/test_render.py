@@ -52,6 +52,12 @@ def test_what_is_painted_has_the_light_of_the_frame(painter) -> None:
     assert (painted(painter, 0.85)[hole].mean() - 0.5).abs() < 0.03  # of 0.075
 
 
+def test_a_film_that_fades_is_followed(painter) -> None:
+    """Farther than any light on a face changes it."""
+    hole = (Ellipsis, slice(140, 220), slice(80, 176))
+    assert (painted(painter, 0.3)[hole].mean() - 0.5).abs() < 0.03  # of 0.35
+
+
 def test_crops_show_the_frame_where_references_end(painter) -> None:
     """The network sees black there, and paints it; restorers and previews get these crops."""
     crop = painted(painter)

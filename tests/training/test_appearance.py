@@ -543,6 +543,17 @@ def test_noise_around_the_face_does_not_train(data):
     assert float(logs["reconstruction"]) == float(logs["texture"]) == 0.0
 
 
+def test_the_discriminator_judges_the_picture_as_it_is_pasted(data):
+    sample = next(iter(SampleStream(read_clips(data, "train"), TINY, 2, seed=0)))
+    options = ("--gan-from", "0", "--gan-weight", "0", "--precision", "float32")
+    apart = []
+    for mask in (sample.mask, torch.full_like(sample.mask, 1e-6)):
+        torch.manual_seed(0)
+        trainer, sample.mask = Trainer(TINY, arguments(data, data / "none", *options)), mask
+        apart.append(float(trainer.step(0, sample)["gan"]))
+    assert 0 < apart[1] < 1e-3 * apart[0], "where next to nothing is pasted, its features are the target's"
+
+
 def test_batches_made_on_the_device_train_without_any_validation(tmp_path, one_thread):
     write_clip(tmp_path, "train", 0, 0, frames=40)
     model = train(tmp_path, tmp_path, "--steps", "3", "--on-device", "--workers", "0", "--validate-clips", "0")

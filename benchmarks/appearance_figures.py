@@ -32,6 +32,7 @@ from comfyui_mytalk.training.appearance_validation import (
     FIGURES,
     Method,
     corpus_mean,
+    long_enough,
     mouth_scores,
     network,
     score_corpora,
@@ -92,6 +93,8 @@ def scored(
 @torch.no_grad()
 def compare(model: AppearanceModel, other: AppearanceModel, clips: list[PreparedClip], per_clip: int) -> None:
     """Print how much nearer `model` is than `other`, mean over clips of the mean over each clip's targets."""
+    most = max(one.params.references for one in (model, other))
+    clips = [clip for clip in clips if long_enough(clip, most, per_clip)]  # for both the same
     for fixed in (False, True):
         found: dict[str, list[tuple[tuple[float, ...], ...]]] = defaultdict(list)
         for shown in zip(*(scored(one, clips, per_clip, fixed) for one in (model, other)), strict=True):

@@ -1,9 +1,11 @@
 """Detector and mesh give what MediaPipe gives."""
 
 import numpy as np
+import pytest
 import torch
 
 from comfyui_mytalk.checkpoints import find_weights, load_checkpoint
+from comfyui_mytalk.landmarks import crop
 from comfyui_mytalk.landmarks.crop import crop_regions
 from comfyui_mytalk.landmarks.detector import tiles
 from comfyui_mytalk.landmarks.sets import mirror_index
@@ -47,8 +49,8 @@ def test_weights_are_stored_as_in_the_original():
 
 def test_whole_pixel_crop_is_the_picture(astronaut):
     region = torch.tensor([[100.0, 80.0, 64.0, 0.0]])
-    crop = crop_regions(astronaut[None], torch.tensor([0]), region, 64, "edge")
-    assert torch.equal(crop[0].permute(1, 2, 0).byte(), astronaut[48:112, 68:132])
+    found = crop_regions(astronaut[None], torch.tensor([0]), region, 64, "edge")
+    assert torch.equal(found[0].permute(1, 2, 0).byte(), astronaut[48:112, 68:132])
 
 
 def test_outside_is_black_or_the_border(astronaut):
@@ -56,6 +58,19 @@ def test_outside_is_black_or_the_border(astronaut):
     black, edge = (crop_regions(astronaut[None], torch.tensor([0]), region, 64, o)[0] for o in ("black", "edge"))
     assert black[:, :, :32].max() == 0
     assert torch.equal(edge[:, :, 0], edge[:, :, 32]) and torch.equal(black[:, :, 32:], edge[:, :, 32:])
+
+
+@pytest.mark.parametrize("outside", ["edge", "black"])
+@pytest.mark.parametrize("side", [300.0, 700.0])
+def test_of_a_large_part_the_same_pixels_are_read_one_by_one(astronaut, outside, side, monkeypatch):
+    regions = torch.tensor([[256.0, 256.0, side, 0.0], [60.0, 470.0, side, 0.4], [500.0, 20.0, side, -1.2]])
+    frames, cut = torch.stack([astronaut // 2, astronaut]), {}
+    for sparse in (0.0, 1e9):
+        monkeypatch.setattr(crop, "SPARSE", sparse)
+        cut[sparse] = crop_regions(frames, torch.tensor([1, 0, 1]), regions, 64, outside)
+    apart = (cut[0.0] - cut[1e9]).abs()
+    assert apart.max() <= 1 and apart.mean() < 0.01, "where single precision rounds another way"
+    assert cut[0.0].std() > 20
 
 
 def test_a_space_suit_is_no_face(landmarker, astronaut):

@@ -64,7 +64,7 @@ def picked(frames: Tensor, index: Tensor) -> Tensor:
 def pictures(frames: Tensor) -> Tensor:
     """Frames `(f, h, w, c)` of any type -> `(f, 3, h, w)` float32 0..1, on the CPU."""
     picture = frames[..., :3].permute(0, 3, 1, 2).cpu()
-    return picture.float() if picture.is_floating_point() else picture.float() / 255
+    return picture.float() if picture.is_floating_point() else picture.float().div_(255)
 
 
 def cut_source(

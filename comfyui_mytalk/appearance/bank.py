@@ -78,12 +78,12 @@ class ReferenceBank:
         if self.full is None or schedule.share is None:
             return None
         nearest = schedule.index[:, 0]
-        return Fine(self.full[nearest].float() / 255, self.points[nearest])
+        return Fine(self.full[nearest].float().div_(255), self.points[nearest])
 
     def gather(self, schedule: Schedule) -> References:
         """The references as the network takes them."""
         index, share = schedule.index, schedule.share
-        images, points = self.crops[index].float() / 255, self.points[index]
+        images, points = self.crops[index].float().div_(255), self.points[index]
         if share is not None:
             images = torch.cat([self.regression.picture(share)[:, None], images], 1)
             points = torch.cat([self.regression.base.expand(len(index), 1, -1, -1), points], 1)

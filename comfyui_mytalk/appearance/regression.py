@@ -54,7 +54,7 @@ class PictureRegression:
         base = points[_base(points, size)]
         moved = []
         for picture, own in zip(crops.split(BATCH // 8), points.split(BATCH // 8), strict=True):
-            aligned = align_references(picture[:, None].float() / 255, own[:, None], base.expand(len(own), -1, -1))
+            aligned = align_references(picture[:, None].float().div_(255), own[:, None], base.expand(len(own), -1, -1))
             moved.append((aligned[:, 0] * 255).round().byte())
         return cls(torch.cat(moved), base, *_describe(points, size))
 

@@ -35,6 +35,10 @@ JPEG_QUALITY = 95
 INDEX = "index.json"
 OWN = ("format", "version", "clip", "fps", "size", "crop_size", "crop_centre", "crop_half", "prepared")  # not a row's
 MIN_FRAMES = 10  # usable ones: less teaches nothing
+REMEDIES = (  # of a split without clips: where there is one person, and where there are more
+    "training takes at least two people, one of them for validation",
+    "people keep their split; an index says who goes where (docs/training.md), and `prepare` with it takes seconds",
+)
 logger = logging.getLogger(__name__)
 
 
@@ -165,7 +169,7 @@ def contents(clips: list[PreparedClip]) -> list[str]:
             f"{split}: {counted(len(of), 'clip')} of {counted(len(people[split]), 'person')}, {hours:.2f} hours"
         )
         if clips and not of:
-            logger.warning("no %s clip: training takes at least two people, one of them for validation", split)
+            logger.warning("no %s clip: %s", split, REMEDIES[len({clip.identity for clip in clips}) > 1])
     if both := people["train"] & people["val"]:
         logger.warning("%s in both splits, such as %s", counted(len(both), "person"), min(both))
     if silent := sum(not clip.samples for clip in clips):

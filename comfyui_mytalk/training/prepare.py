@@ -106,7 +106,7 @@ def prepare_folder(
         progress(len(sources), len(sources))
     clips = clips_of(out, there)
     write_index(clips, out / INDEX, index)
-    report.contents = contents(clips)
+    report.contents = contents(clips, shard[1] > 1)
     return report
 
 
@@ -158,8 +158,11 @@ def is_ours(index: Path) -> bool:
         return False
 
 
-def contents(clips: list[PreparedClip]) -> list[str]:
-    """Clips, people and hours of each split, line by line; warns of what trainers will miss."""
+def contents(clips: list[PreparedClip], shared: bool) -> list[str]:
+    """Clips, people and hours of each split, line by line; warns of what trainers will miss.
+
+    Where the work is `shared`, a split may still come from another shard.
+    """
     people, lines = {}, []
     for split in SPLITS:
         of = [clip for clip in clips if clip.metadata.get("split") == split]
@@ -168,7 +171,7 @@ def contents(clips: list[PreparedClip]) -> list[str]:
         lines.append(
             f"{split}: {counted(len(of), 'clip')} of {counted(len(people[split]), 'person')}, {hours:.2f} hours"
         )
-        if clips and not of:
+        if clips and not of and not shared:
             logger.warning("no %s clip: %s", split, REMEDIES[len({clip.identity for clip in clips}) > 1])
     if both := people["train"] & people["val"]:
         logger.warning("%s in both splits, such as %s", counted(len(both), "person"), min(both))

@@ -258,6 +258,8 @@ def test_where_the_person_for_validation_failed_an_index_is_the_remedy(
 ) -> None:
     """More people would not help: the one whose videos are bad stays first in line."""
     videos = touch(tmp_path / "videos", "anna/1.mp4", "carl/1.mp4")
+    prepare_folder(videos, tmp_path / "out", None, val_share=0, shard=(0, 2))
+    assert "no val clip" not in caplog.text, "it may come from the other shard"
     prepare_folder(videos, tmp_path / "out", None, val_share=0)
     assert "no val clip: people keep their split; an index says who goes where" in caplog.text
     (tmp_path / "who.json").write_text('[{"file": "anna/1.mp4", "split": "val"}]')

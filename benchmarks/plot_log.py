@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -15,8 +16,9 @@ WIDTH, HEIGHT, MARGIN = 300, 190, 34  # pixels of one panel
 
 
 def column(rows: list[dict[str, str]], name: str) -> list[tuple[int, float]]:
-    """Step and value of the rows that have the column."""
-    return [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
+    """Step and value of the rows that have the column; what could not be measured is not a number, and left out."""
+    known = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
+    return [(step, value) for step, value in known if math.isfinite(value)]
 
 
 def panel(points: list[tuple[int, float]], name: str, last: int) -> Image.Image:
@@ -53,6 +55,9 @@ def main() -> None:
     args = parser.parse_args()
     with args.log.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if missing := [name for name in args.columns if not column(rows, name)]:
+        there = ", ".join(name for name in rows[0] if name != "step" and column(rows, name)) if rows else "no row"
+        parser.error(f"{args.log} has no number in {', '.join(missing)}, expected some of: {there}")
     last = max(int(row["step"]) for row in rows) + 1
     sheet = Image.new("RGB", (WIDTH * len(args.columns), HEIGHT), "white")
     for place, name in enumerate(args.columns):

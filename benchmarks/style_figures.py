@@ -1,6 +1,6 @@
 """What an audio-aware style reference brings: each half of a clip, with the other half as reference, on landmarks.
 
-    python benchmarks/style_figures.py data/prepared [--motion FILE] [--offsets offsets.json]
+    python benchmarks/style_figures.py data/prepared [--motion FILE --identity FILE] [--offsets offsets.json]
 
 Every validation clip of at least 2.5 seconds speaks its own words under its upper face played backwards; half a second
 lies between target and reference. `other person`: the reference is another clip, which must cost nothing in sync and
@@ -79,9 +79,10 @@ def main() -> None:
     parser.add_argument("--features", default="runs/features", help="where speech features are kept")
     parser.add_argument("--offsets", type=Path, help="JSON of seconds by clip name: how much the speech comes late")
     parser.add_argument("--motion", default="motion_small", help="name or file")
+    parser.add_argument("--identity", default="identity_small", help="name or file")
     parser.add_argument("--strength", type=float, default=1.0, help="of the reference (default %(default)s)")
     args = parser.parse_args()
-    model, extractor = load_motion(args.motion), load_identity("identity_small")
+    model, extractor = load_motion(args.motion), load_identity(args.identity)
     speech = load_speech_encoder("speech_small")
     check_needs(model, speech, extractor)
     offsets = read_offsets(args.offsets)

@@ -53,7 +53,10 @@ class Synthesiser:
 
     def __init__(self) -> None:
         name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
-        self.library = ctypes.CDLL(name)
+        try:
+            self.library = ctypes.CDLL(name)
+        except OSError as error:
+            sys.exit(f"error: {error}: install espeak-ng's library, on Debian and Ubuntu `apt install libespeak-ng1`")
         options = PHONEME_EVENTS | PHONEME_IPA | NO_EXIT
         self.rate = self.library.espeak_Initialize(RETRIEVAL, 0, None, options)
         self.samples: list[np.ndarray] = []
@@ -157,6 +160,7 @@ def utterance(
 def synthesise(folder: Path, split: str, hours: float, languages: list[str], variants: list[str], seed: int) -> None:
     """Write `hours` of speech of a split as shards of about half an hour."""
     synthesiser, rng = Synthesiser(), np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
     weights = np.array([LANGUAGES["weights"].get(language, 1.0) for language in languages])
     shard, seconds, number = [], 0.0, 0
     with tqdm(total=round(hours * 3600), desc=split, unit="s") as bar:
@@ -181,7 +185,6 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
     held_out, unheard = LANGUAGES["held_out_languages"], LANGUAGES["held_out_voices"].split()
     known = [*LANGUAGES["syllables"], *LANGUAGES["spelled_like"]]
     languages = [language for language in known if language not in held_out]

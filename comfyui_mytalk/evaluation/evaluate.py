@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,15 @@ from .score import Judges
 from .statistics import pooled
 from .sync_judge import load_sync_judge
 from .syncnet import load_syncnet
-from .talks import PROTOCOLS, partners
+from .talks import PROTOCOLS, UNPAIRED, partners
 
 OPTIONS = (
     "seed", "steps", "strength", "style_strength", "references", "keep_occlusions",
     "speech_encoder", "identity", "motion", "appearance", "occlusion", "device", "dtype",
 )  # fmt: skip
 WEIGHTS = ("motion", "appearance", "identity", "occlusion")
+LONELY = "all clips are of one person, there are nobody else's words to speak"
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,13 +93,17 @@ def main(args: argparse.Namespace) -> str:
         check_outputs(args.outputs, args.protocols)
     require_torchmetrics()
     clips = find_clips(args.clips, args.index, args.split, args.corpus, args.limit)
+    lonely = UNPAIRED in args.protocols and not partners(clips)
+    if lonely:
+        logger.warning("%s is left out: %s", UNPAIRED, LONELY)
     run = prepare_run(args, clips)
     results = run.score_clips(args.shard or (0, 1))
     if args.shard is not None:
         return f"kept the results of {len(results)} clips in {args.output / 'clips'}"
     failed = {what: why for result in results.values() for what, why in result.failed.items()}
+    failed |= {UNPAIRED: LONELY} if lonely else {}
     if not any(result.figures for result in results.values()):
-        first = next(iter(failed.values()), "nobody else's words to speak")
+        first = next(iter(failed.values()))
         raise InputError(f"none of the {len(clips)} clips in {args.clips} could be used; the first: {first}")
     summary = tabulate(clips, results).summary()
     add_fid(summary, results)
@@ -183,7 +190,7 @@ def describe(args: argparse.Namespace, run: Run, results: dict[str, ClipResult])
         "clips": f"{used} of {len(run.clips)}" + (f", split {args.split}" if args.split else ""),
         **{f"protocol {name}": PROTOCOLS[name] for name in run.protocols},
         **{f"method {name}": SAID[name] for name in run.methods},
-        "references": "where the source is the answer, each half of a clip is painted from the other half",
+        "held out": "where the source is the answer, each half of a clip is painted from the other half",
         **run.settings,
         **{name: why for name, why in missing().items() if why},
     }

@@ -24,16 +24,22 @@ class Bootstrap:
     """
 
     def __init__(self, corpora: Sequence[str], people: Sequence[str], seed: int = 0) -> None:
-        draw = np.random.default_rng(seed)
+        draw, self.who = np.random.default_rng(seed), list(zip(corpora, people, strict=True))
         self.corpora = sorted(set(corpora))
         self.index = [
             resample([i for i, c in enumerate(corpora) if c == corpus], people, draw) for corpus in self.corpora
         ]
 
     def intervals(self, values: np.ndarray) -> dict[str, list[float]]:
-        """95 % intervals of the pooled median and of the mean of the corpora's medians; `values (c,)` may be nan."""
-        known = np.append(values, np.nan)  # row -1 pads
-        drawn = [known[index] for index in self.index]
+        """95 % intervals of the pooled median and of the mean of the corpora's medians; `values (c,)` may be nan.
+
+        Empty where the known ones are of one person in each corpus: all draws are alike, which is not certainty.
+        """
+        known = {who for who, value in zip(self.who, values, strict=True) if not np.isnan(value)}
+        if len(known) == len({corpus for corpus, _ in known}):
+            return {"median": [], "mean_of_corpora": []}
+        padded = np.append(values, np.nan)  # row -1
+        drawn = [padded[index] for index in self.index]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a draw without any known figure is left out
             pooled = np.nanmedian(np.concatenate(drawn, 1), 1)

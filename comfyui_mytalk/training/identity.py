@@ -20,6 +20,7 @@ from torch import Tensor
 from ..checkpoints import save_checkpoint
 from ..commands.arguments import positive, weight, whole_number
 from ..devices import pick_device
+from ..errors import InputError
 from ..landmarks.sets import POINTS, mirror_index
 from ..motion.identity import ArcFace, IdentityExtractor, identity_config
 from ..motion.params import IDENTITY_PRESETS
@@ -117,13 +118,29 @@ def verification(embedding: Tensor, faces: FaceSet) -> dict[str, float]:
     """Verification AUC of embeddings `(n, d)` for two kinds of same pairs, against all pairs of different people.
 
     auc_apart: frames of one clip, at least two seconds apart. auc_clips: frames of different clips of one person.
+    Nothing where all frames are of one person.
     """
     score = embedding @ embedding.T
     same = faces.identity[:, None] == faces.identity
     one_clip = faces.clip[:, None] == faces.clip
     apart = one_clip & ((faces.times[:, None] - faces.times).abs() >= APART)
     kinds = {"auc_apart": apart, "auc_clips": same & ~one_clip}
-    return {name: area_under_curve(score[pairs], score[~same]) for name, pairs in kinds.items() if pairs.any()}
+    known = {name: pairs for name, pairs in kinds.items() if pairs.any() and not same.all()}
+    return {name: area_under_curve(score[pairs], score[~same]) for name, pairs in known.items()}
+
+
+def check_people(train: FaceSet, val: FaceSet, folder: str) -> None:
+    """Raise InputError when there is one person to train on: with nobody else the loss is 0 and nothing is learnt.
+
+    Warns when there is one to validate on, of whom no figure can tell anything.
+    """
+    if len(train.identity.unique()) < 2:
+        raise InputError(
+            f"all train clips in {folder} are of one person, expected at least two, whom to tell apart: prepare videos "
+            "of somebody else too, or use the identity extractor that ships"
+        )
+    if len(val.identity.unique()) < 2:
+        logger.warning("all val clips in %s are of one person: there will be no figures, which compare people", folder)
 
 
 def compared(faces: FaceSet) -> FaceSet:
@@ -149,6 +166,7 @@ def main(args: Namespace) -> str:
     seed_everything(args.seed)
     train = gather(read_clips(args.data, "train"))
     val = gather(read_clips(args.data, "val"), every=10)
+    check_people(train, val, args.data)
     extractor = IdentityExtractor(IDENTITY_PRESETS[args.preset])
     landmarks = train.landmarks[..., : extractor.params.coordinates]
     extractor.mean.copy_(landmarks.mean(0))

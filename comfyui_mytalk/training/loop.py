@@ -9,6 +9,7 @@ import random
 import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,24 @@ def add_run_arguments(parser: ArgumentParser, folder: str, steps: int) -> None:
 def trainer(name: Callable[[Namespace], str]) -> Callable[[Callable], Callable]:
     """A trainer's `main`, which writes weights of a `name`: where to is settled before any work.
 
-    It may be one of several processes, each with a device of its own.
+    It may be one of several processes, each with a device of its own. Folders that were made for a training that is
+    then refused are removed again.
     """
 
     def decorate(main: Callable[[Namespace], str]) -> Callable[[Namespace], str]:
         @wraps(main)
         def prepared_main(args: Namespace) -> str:
-            args.save = str(weights_path(args.save or Path(args.run) / f"{name(args)}.safetensors"))
-            with own_handlers(), joined(args.device) as args.device:
-                return main(args)
+            path = Path(args.save or Path(args.run) / f"{name(args)}.safetensors")
+            missing = [folder for folder in path.parents if not folder.exists()]
+            try:
+                args.save = str(weights_path(path))
+                with own_handlers(), joined(args.device) as args.device:
+                    return main(args)
+            except InputError:
+                with suppress(OSError):  # where the training did begin they are not empty
+                    for folder in missing:
+                        folder.rmdir()
+                raise
 
         return prepared_main
 

@@ -42,8 +42,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--validate-every",
         type=whole_number(1),
-        default=1000,
-        help="steps from one validation to the next (default %(default)s)",
+        default=200,
+        help="steps from one validation to the next; the end is validated too (default %(default)s)",
     )
     add_objective(parser)
 
@@ -129,7 +129,10 @@ def load_splits(args: Namespace, encode: Callable[[Tensor], Tensor]) -> tuple[li
 def train_on(
     takes: list[Take], val: list[Take], args: Namespace, needs: Needs, extractor: IdentityExtractor
 ) -> MotionModel:
-    """Train on `takes`, validate on `val`; returns the averaged model, on `args.device`, where `extractor` goes too."""
+    """Train on `takes`, validate on `val`, if there are any, now and then and at the end, and write the weights.
+
+    Returns the averaged model, on `args.device`, where `extractor` goes too.
+    """
     device = pick_device(args.device)
     seed_everything(args.seed)
     extractor = extractor.eval().to(device)
@@ -141,29 +144,39 @@ def train_on(
     model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=args.weight_decay)
     run, ema = Run.of(args), Ema(model, 0.998)
-    start = run.resume(model, optimizer, ema)
+    start = done = run.resume(model, optimizer, ema)
     loss_of, sampler = MotionLoss(model, extractor, args, person), Sampler(takes, args.tokens)
+
+    def check(**losses: Tensor) -> None:
+        """Write the averaged weights after `done` steps, and what validation says of them."""
+        ema.copy_to(averaged)
+        figures = validate(averaged, person, val, extractor) if val else {}
+        export(averaged, args, {"steps": str(done)} | {name: f"{value:.3f}" for name, value in figures.items()})
+        if val:
+            run.log(max(done - 1, 0), **losses, **figures)
+            save_sheet(run.folder / f"sheet_{done:06d}.png", averaged, person, val[:: max(1, len(val) // 6)])
+
     for step in run.steps(start, args.steps):
         set_learning_rate(optimizer, args.rate * run.rate(step, args.steps, 100))
         losses = loss_of(sampler.draw(step_rng(own_seed(args.seed), step)).to(device))
         descend(losses["loss"], optimizer, model.parameters())
         ema.update(model)
-        if is_first() and (step + 1) % args.validate_every == 0:
-            run.save(step + 1)
-            ema.copy_to(averaged)
-            export(averaged, args)
-            run.log(step, **losses, **validate(averaged, person, val, extractor))
-            save_sheet(run.folder / f"sheet_{step + 1:06d}.png", averaged, person, val[:: max(1, len(val) // 6)])
+        done = step + 1
+        if is_first() and done % args.validate_every == 0:
+            run.save(done)
+            check(**losses)
         elif step % 50 == 0:
             run.log(step, **losses)
+    if is_first() and (done == start or done % args.validate_every):
+        check()
     ema.copy_to(averaged)
     return averaged
 
 
-def export(averaged: MotionModel, args: Namespace) -> None:
-    """Write the weights, if they are wanted."""
+def export(averaged: MotionModel, args: Namespace, info: dict[str, str] | None = None) -> None:
+    """Write the weights, if they are wanted, with what is to be known of their training."""
     if args.save:
-        save_checkpoint(args.save, halved(averaged), "motion", averaged.config())
+        save_checkpoint(args.save, halved(averaged), "motion", averaged.config(), info)
 
 
 @trainer(lambda args: f"motion_{args.preset}")
@@ -173,7 +186,5 @@ def main(args: Namespace) -> str:
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
     args.cache = str(Path(args.cache) / speech.sha256[:12])
-    model = train(args, speech, needs, extractor)
-    if is_first():
-        export(model, args)
+    train(args, speech, needs, extractor)
     return saved(args)

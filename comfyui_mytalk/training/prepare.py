@@ -35,6 +35,10 @@ JPEG_QUALITY = 95
 INDEX = "index.json"
 OWN = ("format", "version", "clip", "fps", "size", "crop_size", "crop_centre", "crop_half", "prepared")  # not a row's
 MIN_FRAMES = 10  # usable ones: less teaches nothing
+REMEDIES = (  # of a split without clips: where there is one person, and where there are more
+    "training takes at least two people, one of them for validation",
+    "people keep their split; an index says who goes where (docs/training.md), and `prepare` with it takes seconds",
+)
 logger = logging.getLogger(__name__)
 
 
@@ -102,7 +106,7 @@ def prepare_folder(
         progress(len(sources), len(sources))
     clips = clips_of(out, there)
     write_index(clips, out / INDEX, index)
-    report.contents = contents(clips)
+    report.contents = contents(clips, shard[1] > 1)
     return report
 
 
@@ -154,8 +158,11 @@ def is_ours(index: Path) -> bool:
         return False
 
 
-def contents(clips: list[PreparedClip]) -> list[str]:
-    """Clips, people and hours of each split, line by line; warns of what trainers will miss."""
+def contents(clips: list[PreparedClip], shared: bool) -> list[str]:
+    """Clips, people and hours of each split, line by line; warns of what trainers will miss.
+
+    Where the work is `shared`, a split may still come from another shard.
+    """
     people, lines = {}, []
     for split in SPLITS:
         of = [clip for clip in clips if clip.metadata.get("split") == split]
@@ -164,8 +171,8 @@ def contents(clips: list[PreparedClip]) -> list[str]:
         lines.append(
             f"{split}: {counted(len(of), 'clip')} of {counted(len(people[split]), 'person')}, {hours:.2f} hours"
         )
-        if clips and not of:
-            logger.warning("no %s clip: training takes at least two people, one of them for validation", split)
+        if clips and not of and not shared:
+            logger.warning("no %s clip: %s", split, REMEDIES[len({clip.identity for clip in clips}) > 1])
     if both := people["train"] & people["val"]:
         logger.warning("%s in both splits, such as %s", counted(len(both), "person"), min(both))
     if silent := sum(not clip.samples for clip in clips):

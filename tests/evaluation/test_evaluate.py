@@ -141,6 +141,21 @@ def test_a_method_that_fails_takes_no_other_along(
         assert figures["failed"][f"actor.mp4, {protocol}, {OURS}"] == "no bare lips"
 
 
+def test_one_person_alone_has_nobody_elses_words_and_the_page_says_so(
+    clips: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog
+) -> None:
+    copy(clips / "actor.mp4", tmp_path / "actor.mp4")
+    command = ["evaluate", str(tmp_path), "-o", str(tmp_path / "r"), "--methods", OURS, "--duration=0.6", *weights]
+    assert main([*command, "--protocols", "reconstruction", "unpaired"]) == 0
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert set(report) == {"about", "failed", "reconstruction"} and set(report["failed"]) == {"unpaired"}
+    assert "unpaired is left out: all clips are of one person" in caplog.text
+    assert "not scored: unpaired" in (tmp_path / "r" / "report.html").read_text()
+    assert report["about"]["references"] == "retrieved" and "other half" in report["about"]["held out"]
+    assert main([*command, "--protocols", "unpaired"]) == 2
+    assert "nobody else's words" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_folder_of_silent_clips_is_bad_input(
     weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,6 +144,19 @@ def test_clips_of_one_person_are_no_independent_evidence() -> None:
     assert grouped[1] - grouped[0] > 1.3 * (alone[1] - alone[0])
 
 
+def test_one_person_of_a_corpus_gives_no_interval_of_no_width() -> None:
+    """All draws are that person: `38 (38 … 38)` read as certain."""
+    nothing = {"median": [], "mean_of_corpora": []}
+    alone = Bootstrap(["x", "x", "y"], ["a", "a", "b"])
+    assert alone.intervals(np.array([1.0, 2.0, 3.0])) == nothing
+    beside = Bootstrap(["x", "x", "y"], ["a", "b", "c"])
+    assert beside.intervals(np.array([1.0, np.nan, 3.0])) == nothing
+    assert beside.intervals(np.array([1.0, 2.0, 3.0]))["mean_of_corpora"] == [2.0, 2.5]
+    table = Table([Clip(Path(), "a", "all")])
+    table.add("paired", "mytalk", "a", {"psnr": 38.0})
+    assert "| PSNR | 38 |" in report_module.markdown({"about": {}, **table.summary()})
+
+
 def test_a_person_who_is_drawn_is_drawn_with_all_clips() -> None:
     rows = resample([0, 1, 2], ["a", "a", "b"], np.random.default_rng(0))
     first, second, other = ((rows == clip).sum(1) for clip in range(3))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from comfyui_mytalk.checkpoints import load_checkpoint
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.motion import params
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
@@ -70,6 +71,22 @@ def test_motion_resumes_to_the_same_weights(
     rows = list(csv.DictReader((tmp_path / "parts" / "log.csv").open()))
     assert {"x0", "velocity", "identity", "corr", "same_person", "closure", "lmd"} <= set(rows[-1])
     assert (tmp_path / "parts" / "sheet_000006.png").stat().st_size > 1000
+
+
+def test_the_end_is_validated_and_validation_changes_no_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """A recipe of fewer steps than lie between two validations would else end without a figure."""
+    file = tmp_path / "weights.safetensors"
+    often = train_motion(data, tmp_path / "often", monkeypatch, "--steps", "2", "--validate-every", "1")
+    once = train_motion(data, tmp_path / "once", monkeypatch, "--steps", "2", "--save", str(file))
+    rows = list(csv.DictReader((tmp_path / "once" / "log.csv").open()))
+    assert [bool(row["corr"]) for row in rows] == [False, True] and rows[-1]["step"] == "1"
+    assert (tmp_path / "once" / "sheet_000002.png").is_file()
+    info = load_checkpoint(file, "motion").info
+    assert info["steps"] == "2" and float(info["corr"]) == pytest.approx(float(rows[-1]["corr"]), abs=1e-3)
+    for name, value in often.state_dict().items():
+        assert torch.equal(once.state_dict()[name], value), name
 
 
 def test_another_seed_trains_other_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.motion.identity import IdentityExtractor
 from comfyui_mytalk.motion.params import IdentityParams
 from comfyui_mytalk.training import identity
@@ -52,6 +54,21 @@ def test_batches_are_drawn_by_person_then_by_clip() -> None:
     faces = FaceSet(torch.zeros(6, 478, 3), *labels.T, torch.zeros(6))
     tree = [[frames.tolist() for frames in own] for own in frames_by_clip(faces)]
     assert tree == [[[2, 4]], [[3], [0, 1, 5]]]
+
+
+def test_one_person_is_not_trained_on_and_gives_no_figure(tmp_path: Path, caplog) -> None:
+    """With one class the loss is 0; and an AUC needs pairs of different people."""
+    for take in range(2):
+        write_clip(tmp_path, "train", 0, take, frames=30)
+    write_clip(tmp_path, "val", 0, 0, frames=60)
+    parser = ArgumentParser()
+    identity.add_arguments(parser)
+    options = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--steps", "1", "--batch", "4"]
+    with pytest.raises(InputError, match="of one person, expected at least two"):
+        identity.main(parser.parse_args(options))
+    write_clip(tmp_path, "train", 1, 0, frames=30)
+    assert identity.main(parser.parse_args(options)) == f"wrote {tmp_path}/run/identity_small.safetensors"
+    assert "all val clips" in caplog.text and "of one person" in caplog.text
 
 
 def test_a_verification_compares_so_many_frames_and_always_the_same(monkeypatch) -> None:

@@ -98,6 +98,15 @@ def test_weights_that_cannot_be_written_are_refused_before_any_work(data: Path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for parts in ("runs/a", "there/b"):
+        args = parser_of("identity").parse_args(["--data", str(tmp_path / "none"), "--run", str(tmp_path / parts)])
+        with pytest.raises(InputError, match="no prepared clips"):
+            identity.main(args)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
 def test_weights_go_into_the_run_folder_and_are_named(data: Path, tmp_path: Path) -> None:
     args = parser_of("identity").parse_args(
         ["--data", str(data), "--run", str(tmp_path / "mine"), "--steps", "2", "--batch", "8", "--device", "cpu"]

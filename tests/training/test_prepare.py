@@ -253,6 +253,19 @@ def test_what_is_there_is_told(tmp_path: Path, quick: None, caplog: pytest.LogCa
     assert "1 person in both splits, such as a" in caplog.text
 
 
+def test_where_the_person_for_validation_failed_an_index_is_the_remedy(
+    tmp_path: Path, quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More people would not help: the one whose videos are bad stays first in line."""
+    videos = touch(tmp_path / "videos", "anna/1.mp4", "carl/1.mp4")
+    prepare_folder(videos, tmp_path / "out", None, val_share=0, shard=(0, 2))
+    assert "no val clip" not in caplog.text, "it may come from the other shard"
+    prepare_folder(videos, tmp_path / "out", None, val_share=0)
+    assert "no val clip: people keep their split; an index says who goes where" in caplog.text
+    (tmp_path / "who.json").write_text('[{"file": "anna/1.mp4", "split": "val"}]')
+    assert prepare_folder(videos, tmp_path / "out", None, tmp_path / "who.json").contents[1].startswith("val: 1 clip")
+
+
 def test_files_that_are_being_written_are_no_clips(tmp_path: Path, quick: None) -> None:
     videos, out = touch(tmp_path / "videos", "a/1.mp4", "b/1.mp4"), touch(tmp_path / "out", ".a__1.7.part.safetensors")
     assert len(prepare_folder(videos, out, None).prepared) == 2 and len(read_clips(out)) == 2

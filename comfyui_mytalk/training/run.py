@@ -112,6 +112,9 @@ class Run:
         """
         if start >= stop:
             logger.warning("%s has %d of %d steps: nothing is trained; name another --run?", self.folder, start, stop)
+        elif self.out_of_time():
+            spent = "%s has had its %g of %g minutes: nothing is trained; give it more, or name another --run?"
+            logger.warning(spent, self.folder, round(self.elapsed, 1), self.minutes)
         hidden = not is_first()
         with (
             tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5, disable=hidden) as self.bar,

@@ -170,6 +170,13 @@ def test_a_run_that_is_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "has 2 of 2 steps: nothing is trained" in caplog.text
 
 
+def test_a_run_whose_minutes_are_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(Run(tmp_path, minutes=100), 2)
+    assert "nothing is trained" not in caplog.text
+    train(Run(tmp_path, minutes=1e-9), 4)
+    assert "has had its 0 of 1e-09 minutes: nothing is trained" in caplog.text
+
+
 def test_a_damaged_state_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"half of a file")
     with pytest.raises(InputError, match=r"cannot go on from .*state\.safetensors"):

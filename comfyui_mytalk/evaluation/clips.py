@@ -47,8 +47,7 @@ def find_clips(
             f"got {'the split ' + split if split else 'the corpus ' + corpus}, which only an index tells, and there is "
             f"none in {folder}: name it with --index (`prepare` writes index.json beside its clips)"
         )
-    clips = only_there(read_index(folder, index, split), folder) if index else list_folder(folder)
-    clips = [clip for clip in clips if corpus in (None, clip.corpus)]
+    clips = only_there(read_index(folder, index, split, corpus), folder) if index else list_folder(folder)
     if not clips:
         wanted = " ".join(filter(None, ["no", split, corpus, "clips"]))
         raise InputError(f"{wanted} found in {folder}; expected videos ({' '.join(VIDEO_SUFFIXES)}) there")
@@ -75,16 +74,28 @@ def list_folder(folder: Path) -> list[Clip]:
     return [Clip(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
-def read_index(folder: Path, index: Path, split: str | None) -> list[Clip]:
+def read_index(folder: Path, index: Path, split: str | None, corpus: str | None) -> list[Clip]:
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
-        rows = [row for row in rows if split in (None, row.get("split"))]
+        splits = [text(row, "split", "") for row in rows]
         clips = [Clip(folder / r["file"], r["file"], text(r, "corpus", "all"), text(r, "identity", "")) for r in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot read the index {index}: expected a JSON list of rows with a `file` ({error!r})"
         ) from error
-    return sorted(clips, key=lambda clip: clip.name)
+    check_there("split", split, splits, index)
+    check_there("corpus", corpus, [clip.corpus for clip in clips], index)
+    chosen = [
+        clip for clip, own in zip(clips, splits, strict=True) if split in (None, own) and corpus in (None, clip.corpus)
+    ]
+    return sorted(chosen, key=lambda clip: clip.name)
+
+
+def check_there(field: str, wanted: str | None, known: list[str], index: Path) -> None:
+    """Raise InputError when a split or corpus is asked for that no row of the index has."""
+    there = sorted(set(known) - {""})
+    if wanted is not None and wanted not in there:
+        raise InputError(f"got the {field} {wanted!r}, the clips of {index} have {' and '.join(there) or 'none'}")
 
 
 def text(row: dict[str, Any], field: str, unknown: str) -> str:

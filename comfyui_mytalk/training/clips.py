@@ -193,7 +193,7 @@ def read_offsets(path: str | Path | None, clips: Iterable[PreparedClip] | None =
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"cannot read the offsets {path} ({error!r}): expected JSON such as {{clip: seconds}}, made by "
-            f"`python -m scripts.align_clips FOLDER -o {path}`"
+            "`python -m scripts.align_clips FOLDER -o offsets.json`"
         ) from error
     offsets = {name: seconds for name, seconds in rows.items() if seconds is not None}
     if not offsets:

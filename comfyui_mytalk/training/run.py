@@ -112,6 +112,9 @@ class Run:
         """
         if start >= stop:
             logger.warning("%s has %d of %d steps: nothing is trained; name another --run?", self.folder, start, stop)
+        elif self.out_of_time():
+            spent = "%s has had its %g of %g minutes: nothing is trained; give it more, or name another --run?"
+            logger.warning(spent, self.folder, round(self.elapsed, 1), self.minutes)
         hidden = not is_first()
         with (
             tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5, disable=hidden) as self.bar,
@@ -164,13 +167,29 @@ class Run:
             self.bar.set_postfix({k: v for k, v in row.items() if k != "step"}, refresh=False)
 
     def save(self, done: int) -> None:
-        """Save everything `resume` needs when `done` steps are done."""
+        """Save everything `resume` needs when `done` steps are done.
+
+        Raises InputError, and leaves what was saved before, when weights are no numbers any more.
+        """
+        if is_first():
+            self._check_numbers(done)
         began, self.saved = time.monotonic(), done
         if is_first():
             tree = {name: part.state_dict() for name, part in self.parts.items()}
             minutes = self.before + (began - self.started) / 60
             save_state(self.state_path, tree | {"step": done, "minutes": minutes, "torch_rng": torch.get_rng_state()})
         self.saved_at, self.saving = time.monotonic(), time.monotonic() - began
+
+    def _check_numbers(self, done: int) -> None:
+        """Here, and not at each step, since asking makes a GPU wait; and before trainers write weights."""
+        networks = [part for part in self.parts.values() if isinstance(part, nn.Module)]
+        tensors = [tensor for network in networks for tensor in network.state_dict().values()]
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            kept = f"step {self.saved} is still saved" if self.saved > 0 else "nothing is saved"
+            raise InputError(
+                f"the training in {self.folder} came apart: after {done} steps weights are no numbers any more, and "
+                f"{kept}; train with a lower --rate, in another --run or with --allow-changes"
+            )
 
     def _is_due(self) -> bool:
         return time.monotonic() - self.saved_at > max(SAVE_EVERY, self.saving / SAVING_SHARE)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..checkpoints import save_checkpoint
 from ..devices import pick_device
 from ..errors import InputError
+from ..evaluation.metrics import correlation
 from ..speech.features import OWN_WINDOW, SpeechFeatures
 from ..speech.mel import MelEncoder
 from .clips import check_offsets, read_clips, read_offsets
@@ -103,13 +104,16 @@ def phone_accuracy(model: SpeechTrainee, shards: list[SyntheticSpeech], count: i
 
 @torch.inference_mode()
 def opening_correlation(model: SpeechTrainee, clips: list[MouthClip]) -> dict[str, float]:
-    """Mean over each corpus' clips of the correlation of predicted and true opening, no lag; and `mean` of corpora."""
+    """Mean over each corpus' clips of the correlation of predicted and true opening, no lag; and `mean` of corpora.
+
+    0 for a mouth that stands still.
+    """
     features, result = SpeechFeatures(model.encoder, "trainee", "", **OWN_WINDOW), defaultdict(list)
     for clip in clips:
         predicted = model.mouth(features(clip.clip.speech).to(model.mouth.weight))[:, -1].cpu().numpy()
         track = np.interp(clip.times, (np.arange(len(predicted)) + 0.5) / 50, predicted)
-        result[clip.clip.corpus].append(float(np.corrcoef(track, clip.opening)[0, 1]))
-    figures = {corpus: float(np.nanmean(values)) for corpus, values in sorted(result.items())}
+        result[clip.clip.corpus].append(correlation(torch.from_numpy(track), torch.from_numpy(clip.opening)))
+    figures = {corpus: float(np.mean(values)) for corpus, values in sorted(result.items())}
     return figures | {"mean": float(np.mean(list(figures.values())))}
 
 

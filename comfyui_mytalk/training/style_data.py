@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..landmarks.sets import landmark_set, mirror_canonical
 from ..motion.params import FPS
 from .motion_data import Batch, Take
@@ -36,12 +37,21 @@ class ReferenceBatch(NamedTuple):
 
 
 class StyleSampler:
-    """Draws stretches of one length, and for each of them one to six pieces of its person's other moments."""
+    """Draws stretches of one length, and for each of them one to six pieces of its person's other moments.
+
+    Raises InputError when no take has any: all steps would be without a reference, and nothing be trained.
+    """
 
     def __init__(self, takes: list[Take], tokens: int) -> None:
         self.tokens, self.people = tokens, defaultdict(list)
         for take in takes:
             self.people[take.identity].append(take)
+        long = LENGTHS[0] + APART + PIECE
+        if not any(len(take) >= long or self._others(take) for take in takes):
+            raise InputError(
+                f"no clip has another moment of its person to be shown: each is shorter than {long / FPS:g} s, and the "
+                "person's only one; prepare longer clips, or several of a person"
+            )
         self.groups = [[take for take in takes if len(take) >= length] for length in LENGTHS]
         self.weights = [np.array([len(take) for take in group], dtype=float) for group in self.groups]
         share = np.array(SHARES) * [len(group) > 0 for group in self.groups]
@@ -77,12 +87,16 @@ class StyleSampler:
         """Takes and first frames of pieces: of the same clip as far as it goes, then of the person's other clips."""
         wanted = int(rng.integers(1, PIECES + 1))
         found = [(take, at) for at in _places(take, used)]
-        others = [other for other in self.people[take.identity] if other.name != take.name and len(other) >= PIECE]
+        others = self._others(take)
         if len(found) < wanted and others:
             chosen = [others[i] for i in rng.integers(len(others), size=wanted)]
             found += [(other, int(rng.integers(len(other) - PIECE + 1))) for other in chosen]
         order = rng.permutation(len(found))[:wanted]
         return [found[i] for i in order]
+
+    def _others(self, take: Take) -> list[Take]:
+        """Takes of other clips of the same person that are as long as a piece."""
+        return [other for other in self.people[take.identity] if other.name != take.name and len(other) >= PIECE]
 
 
 def _places(take: Take, used: tuple[int, int]) -> list[int]:

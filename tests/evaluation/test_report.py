@@ -74,6 +74,15 @@ def test_a_split_or_corpus_that_nobody_tells_is_refused(tmp_path: Path, choice: 
         find_clips(tmp_path, **choice)
 
 
+def test_a_split_or_corpus_that_the_index_lacks_is_named_with_those_it_has(tmp_path: Path) -> None:
+    """The videos were said to be missing, which were there."""
+    make_folder(tmp_path)
+    with pytest.raises(InputError, match=r"got the split 'valid', the clips of .*index.json have train and val$"):
+        find_clips(tmp_path, split="valid")
+    with pytest.raises(InputError, match=r"got the corpus 'LRS9', the clips of .*index.json have "):
+        find_clips(tmp_path, corpus="LRS9")
+
+
 def test_rows_of_other_folders_are_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (make_folder(tmp_path) / "val" / "tv-1.mp4").unlink()
     assert len(find_clips(tmp_path)) == 7

@@ -215,6 +215,15 @@ def test_references_lie_apart_from_what_they_are_for() -> None:
     assert {1, 3, 6} <= counts
 
 
+def test_clips_that_show_no_other_moment_are_refused() -> None:
+    """All steps would be without a reference: minutes of training that change nothing."""
+    alone = [take("x", 79), take("z", 60, "b"), take("z", 66, "b")]
+    with pytest.raises(InputError, match=r"shorter than 3\.2 s, and the person's only one"):
+        StyleSampler(alone, 100)
+    for more in (take("y", 30), take("w", 80, "c")):
+        StyleSampler([*alone, more], 100).draw(np.random.default_rng(0))
+
+
 def test_references_are_mirrored_with_what_they_are_for() -> None:
     shape, rest = torch.rand(2, 478, 2, generator=torch.Generator().manual_seed(0))
     landmarks = shape.repeat(200, 1, 1)

@@ -120,6 +120,22 @@ def test_the_state_is_saved_now_and_then_and_at_the_end(tmp_path: Path, monkeypa
     assert done == [4, 5, 6]
 
 
+def test_weights_that_are_no_numbers_are_not_saved_over_those_that_are(tmp_path: Path) -> None:
+    """They stay so in all later steps; a night's training went on with them, and wrote them."""
+    train(Run(tmp_path), 2)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    run, (model, optimizer, ema) = Run(tmp_path), parts()
+    for step in run.steps(run.resume(model, optimizer, ema), 5):
+        with torch.no_grad():
+            model[0].bias[0] = float("nan")
+        with pytest.raises(
+            InputError, match="after 3 steps weights are no numbers any more, and step 2 is still saved"
+        ):
+            run.save(step + 1)
+        break
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
 def test_minutes_are_those_of_the_run_with_its_earlier_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -168,6 +184,13 @@ def test_a_run_that_is_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "nothing is trained" not in caplog.text
     train(Run(tmp_path), 2)
     assert "has 2 of 2 steps: nothing is trained" in caplog.text
+
+
+def test_a_run_whose_minutes_are_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(Run(tmp_path, minutes=100), 2)
+    assert "nothing is trained" not in caplog.text
+    train(Run(tmp_path, minutes=1e-9), 4)
+    assert "has had its 0 of 1e-09 minutes: nothing is trained" in caplog.text
 
 
 def test_a_damaged_state_is_one_clear_error(tmp_path: Path) -> None:

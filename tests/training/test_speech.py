@@ -3,7 +3,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.canonical import canonical_face
@@ -139,6 +140,18 @@ def test_a_short_training_writes_a_checkpoint_that_loads(material, tmp_path):
     encoder = load_speech_encoder(tmp_path / "mine.safetensors")
     assert encoder(torch.randn(16000)).shape == (50, 256) and encoder.name == "mine"
     assert "opening_made" in (tmp_path / "run/log.csv").read_text()
+
+
+def test_weights_are_chosen_though_a_clip_for_validation_stands_still(material, tmp_path):
+    """Its correlation was not a number, nor was the score then, which is no better than none: no weights at all."""
+    clip = material[0] / "val__made.safetensors"
+    tensors = load_file(clip)
+    tensors["points"] = tensors["points"][:1].repeat(50, 1, 1)
+    with safe_open(clip, "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, clip, metadata)
+    train_speech(*material, Run(tmp_path / "run"), 1, options=SHORT, output=tmp_path / "mine.safetensors")
+    assert (tmp_path / "mine.safetensors").is_file()
 
 
 def test_clips_that_the_weights_are_chosen_by_are_moved_too(material, tmp_path, monkeypatch):

@@ -48,7 +48,8 @@ class MotionLoss:
         rest = batch.rest + args.noise * torch.randn_like(batch.rest)
         origin = batch.rest[:, :, lower].mean(1)
         clean = model.encode(batch.landmarks[:, :, lower], origin)
-        step = (len(self.alphas) * torch.rand(len(clean), device=self.device).pow(args.noise_bias)).long()
+        share = torch.rand(len(clean), device=self.device).pow(args.noise_bias)  # may round to 1
+        step = (len(self.alphas) * share).long().clamp(max=len(self.alphas) - 1)
         alpha = self.alphas[step][:, None, None]
         noisy = add_noise(clean, torch.randn_like(clean), alpha)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=args.precision == "bfloat16"):

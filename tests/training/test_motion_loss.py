@@ -84,6 +84,11 @@ def test_the_person_is_not_asked_of_steps_that_show_no_face(batch: Batch) -> Non
     assert denoiser.step.float().median() == 0 and clear["identity"] > 1e-4
 
 
+def test_a_draw_that_rounds_to_1_is_of_the_last_step(batch: Batch) -> None:
+    """One in some ten millions does, and ended the training."""
+    assert losses(batch, noise_bias=0.0)[1].step.eq(999).all()
+
+
 def test_conditions_are_taken_away_as_often_as_told(batch: Batch) -> None:
     _, heard = losses(batch)
     _, deaf = losses(batch, speech_dropout=1.0)

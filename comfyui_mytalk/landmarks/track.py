@@ -5,7 +5,7 @@ f frames   n points (478)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -94,12 +94,19 @@ class FaceTrack:
             filled = None if self.filled is None else self.filled & own
             yield self.replace(found=self.found & own, filled=filled, people=None), own
 
-    def fill_gaps(self, max_seconds: float = MAX_GAP) -> FaceTrack:
-        """Interpolate linearly over gaps of at most `max_seconds` within a shot; longer ones stay unusable."""
-        known = self.found.nonzero()[:, 0]
+    def fill_gaps(self, max_seconds: float = MAX_GAP, starts: Sequence[int] = ()) -> FaceTrack:
+        """Interpolate linearly over gaps of at most `max_seconds` within a shot; longer ones stay unusable.
+
+        `starts` are the first frames of shots: what is shown for a moment in between, a black frame for one, has no
+        face to be guessed.
+        """
+        known, cut = self.found.nonzero()[:, 0], torch.zeros_like(self.found)
+        cut[list(starts)] = True
         points, filled = self.points[_nearest(known, len(self))].clone(), torch.zeros_like(self.found)
         for before, after in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
             if after - before < 2 or self.times[after] - self.times[before] > max_seconds + 1e-6:
+                continue
+            if cut[before + 1 : after + 1].any():
                 continue
             if jumped(self.points[before : before + 1], self.points[after : after + 1])[0]:
                 continue
@@ -158,7 +165,7 @@ def track_faces(
     tracker.finish()
     face = choose_face(tracker.faces, choice)
     track = build_track(face, torch.cat(times), size)
-    return track.replace(people=people_of(face, tracker.starts, len(track))).fill_gaps()
+    return track.replace(people=people_of(face, tracker.starts, len(track))).fill_gaps(starts=tracker.starts)
 
 
 def rebatch(chunks: Iterable[tuple[Any, Any]], batch: int) -> Iterator[tuple[Tensor, Tensor]]:

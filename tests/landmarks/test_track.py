@@ -128,11 +128,19 @@ def test_cut_is_not_smoothed_over(landmarker, face):
 
 def test_frames_without_the_face(landmarker, moving):
     frames = moving.clone()
-    frames[5:8] = 90
+    frames[5:8, 80:220, 80:230] = 128
     track = track_faces(chunks(frames), landmarker)
     assert track.found.tolist() == [i not in (5, 6, 7) for i in range(16)]
     assert track.usable.all()
     assert not track.fill_gaps(max_seconds=0.1).usable[5:8].any()
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+def test_a_picture_of_something_else_is_no_gap_in_a_face(landmarker, moving, shown):
+    frames = moving.clone()
+    frames[5 : 5 + shown] = 0
+    track = track_faces(chunks(frames), landmarker)
+    assert track.usable.tolist() == [not 5 <= i < 5 + shown for i in range(16)]
 
 
 def test_a_frame_without_a_face_takes_as_long_as_the_one_before(landmarker, moving, monkeypatch):

@@ -112,16 +112,16 @@ class Run:
         """
         if start >= stop:
             logger.warning("%s has %d of %d steps: nothing is trained; name another --run?", self.folder, start, stop)
-        elif self.out_of_time():
-            spent = "%s has had its %g of %g minutes: nothing is trained; give it more, or name another --run?"
-            logger.warning(spent, self.folder, round(self.elapsed, 1), self.minutes)
-        hidden = not is_first()
+        hidden, first = not is_first(), start
         with (
             tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5, disable=hidden) as self.bar,
             stop_signals() as asked,
         ):
             for step in range(start, stop):
                 if self.out_of_time():
+                    if step == first:
+                        spent = "%s has had its %g of %g minutes: nothing is trained; give it more, or another --run?"
+                        logger.warning(spent, self.folder, round(self.elapsed, 1), self.minutes)
                     break
                 yield step
                 self.bar.update()

@@ -22,7 +22,7 @@ from ..commands.arguments import positive, whole_number
 from ..errors import InputError
 from ..output import check_output
 from .processes import average_gradients, joined
-from .run import own_handlers
+from .run import Run, own_handlers
 
 SAVED_AS = (".safetensors",)
 
@@ -44,7 +44,8 @@ def add_run_arguments(parser: ArgumentParser, folder: str, steps: int) -> None:
 
 
 def trainer(name: Callable[[Namespace], str]) -> Callable[[Callable], Callable]:
-    """A trainer's `main`, which writes weights of a `name`: where to is settled before any work.
+    """A trainer's `main`, which writes weights of a `name`: where to is settled before any work, and whether a run that
+    is there goes on.
 
     It may be one of several processes, each with a device of its own. Folders that were made for a training that is
     then refused are removed again.
@@ -54,14 +55,15 @@ def trainer(name: Callable[[Namespace], str]) -> Callable[[Callable], Callable]:
         @wraps(main)
         def prepared_main(args: Namespace) -> str:
             path = Path(args.save or Path(args.run) / f"{name(args)}.safetensors")
-            missing = [folder for folder in path.parents if not folder.exists()]
+            missing = [f for f in (*path.parents, Path(args.run), *Path(args.run).parents) if not f.exists()]
             try:
                 args.save = str(weights_path(path))
+                Run.of(args).changed_options()
                 with own_handlers(), joined(args.device) as args.device:
                     return main(args)
             except InputError:
-                with suppress(OSError):  # where the training did begin they are not empty
-                    for folder in missing:
+                for folder in missing:
+                    with suppress(OSError):  # where the training did begin they are not empty
                         folder.rmdir()
                 raise
 

@@ -179,6 +179,12 @@ def export(averaged: MotionModel, args: Namespace, info: dict[str, str] | None =
         save_checkpoint(args.save, halved(averaged), "motion", averaged.config(), info)
 
 
+def know_files(args: Namespace, needs: Needs) -> None:
+    """Let the run's options say what is in the files that its motion model needs: of the same name they may be others
+    when the run goes on, and the model would be taken for one that was trained with them."""
+    args.identity_sha256, args.speech_sha256 = needs.identity_sha256[:12], needs.speech_sha256[:12]
+
+
 @trainer(lambda args: f"motion_{args.preset}")
 def main(args: Namespace) -> str:
     """Train with the named speech encoder and identity extractor, and save; says what was written."""
@@ -186,5 +192,6 @@ def main(args: Namespace) -> str:
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     needs = Needs(speech.name, speech.sha256, Path(args.identity).stem, extractor.sha256)
     args.cache = str(Path(args.cache) / speech.sha256[:12])
+    know_files(args, needs)
     train(args, speech, needs, extractor)
     return saved(args)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from ..appearance.occlusion import OCCLUSION_PRESETS, OcclusionNet, load_occlusion, occlusion_config
 from ..checkpoints import save_checkpoint
@@ -104,7 +105,8 @@ def main(args: Namespace) -> str:
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     run, ema = Run.of(args), Ema(net, 0.998)
     start = run.resume(net, optimizer, ema)
-    checks = list(OcclusionBatches(val, params.size, args.batch, args.seed + 1, 0, VALIDATION))
+    drawn = OcclusionBatches(val, params.size, args.batch, args.seed + 1, 0, VALIDATION)
+    checks = list(tqdm(drawn, "validation", VALIDATION, mininterval=5)) if is_first() else []
     batches = OcclusionBatches(train, params.size, args.batch, own_seed(args.seed), start, args.steps)
     loader = iter(DataLoader(batches, batch_size=None, num_workers=args.workers, worker_init_fn=start_worker))
     for step in run.steps(start, args.steps):

@@ -94,16 +94,36 @@ class Run:
         named = {"model": model, "optimizer": optimizer, "ema": ema} | parts
         self.parts = {name: part for name, part in named.items() if part is not None}
         done = 0
+        changed = self.changed_options()
         if self.state_path.is_file():
-            self._check_options()
             done = self._restore()
-        elif is_first():
+        if changed and is_first():
+            logger.warning("going on with changed options: %s", changed)
+        if is_first() and (changed or not done):
             self._write_options()
         if is_first():
             self._remove_halves()
         self.saved = done
         start_alike(part for part in self.parts.values() if isinstance(part, nn.Module))
         return done
+
+    def changed_options(self) -> str:
+        """Which options differ from those that the folder's run was started with, if there is one to go on with.
+
+        Raises InputError when they may not: its weights would pass for theirs.
+        """
+        path = self.folder / "options.json"
+        if self.options is None or not path.is_file() or not self.state_path.is_file():
+            return ""
+        kept, new = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.options))
+        changed = [name for name in sorted(kept.keys() & new.keys()) if kept[name] != new[name]]
+        said = ", ".join(f"--{name.replace('_', '-')} {kept[name]}, now {new[name]}" for name in changed)
+        if changed and not self.allow_changes:
+            raise InputError(
+                f"the run in {self.folder} was started with {said}; name another --run, or go on all the same with "
+                "--allow-changes"
+            )
+        return said
 
     def steps(self, start: int, stop: int) -> Iterator[int]:
         """Steps `start..stop - 1` under a progress bar, ended early when the time is up.
@@ -112,16 +132,18 @@ class Run:
         """
         if start >= stop:
             logger.warning("%s has %d of %d steps: nothing is trained; name another --run?", self.folder, start, stop)
-        hidden, first = not is_first(), start
+        hidden, begun = not is_first(), start
         with (
             tqdm(total=stop, initial=start, desc=self.folder.name, mininterval=5, disable=hidden) as self.bar,
             stop_signals() as asked,
         ):
             for step in range(start, stop):
                 if self.out_of_time():
-                    if step == first:
-                        spent = "%s has had its %g of %g minutes: nothing is trained; give it more, or another --run?"
-                        logger.warning(spent, self.folder, round(self.elapsed, 1), self.minutes)
+                    if step == begun:
+                        spent = (self.folder, round(self.elapsed, 1), self.minutes)
+                        logger.warning(
+                            "%s has had %g of its %g minutes: nothing is trained; name another --run?", *spent
+                        )
                     break
                 yield step
                 self.bar.update()
@@ -208,23 +230,6 @@ class Run:
         self.before = self.elapsed = tree.get("minutes", 0.0)
         self._read_log(tree["step"])
         return tree["step"]
-
-    def _check_options(self) -> None:
-        """Raise InputError when the folder's run was started with other options: its weights would pass for theirs."""
-        path = self.folder / "options.json"
-        if self.options is None or not path.is_file():
-            return
-        kept, new = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.options))
-        changed = [name for name in sorted(kept.keys() & new.keys()) if kept[name] != new[name]]
-        said = ", ".join(f"--{name.replace('_', '-')} {kept[name]}, now {new[name]}" for name in changed)
-        if changed and not self.allow_changes:
-            raise InputError(
-                f"the run in {self.folder} was started with {said}; name another --run, or go on all the same with "
-                "--allow-changes"
-            )
-        if changed and is_first():
-            logger.warning("going on with changed options: %s", said)
-            self._write_options()
 
     def _write_options(self) -> None:
         if self.options is not None:

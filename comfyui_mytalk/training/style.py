@@ -27,7 +27,7 @@ from ..motion.style import StyleMemory
 from ..speech.features import load_speech_encoder
 from .clips import read_clips, read_offsets
 from .loop import Ema, add_run_arguments, descend, saved, seed_everything, step_rng, trainer
-from .motion import add_objective, export
+from .motion import add_objective, export, know_files
 from .motion_data import VERSIONS, Take, load_takes
 from .motion_loss import MotionLoss
 from .processes import is_first, own_seed, own_share
@@ -121,6 +121,7 @@ def main(args: Namespace) -> str:
     speech, extractor = load_speech_encoder(args.speech_encoder, device), load_identity(args.identity, device)
     base = with_style(load_motion(args.start), args.heads)
     check_needs(base, speech, extractor)
+    know_files(args, base.needs)
     cache, clips = Path(args.cache) / speech.sha256[:12], read_clips(args.data, "train")
     offsets = read_offsets(args.offsets, clips)
     takes = load_takes(own_share(clips), speech, cache, VERSIONS[: args.versions], offsets)

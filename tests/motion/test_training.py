@@ -6,6 +6,7 @@ import csv
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from comfyui_mytalk.checkpoints import load_checkpoint
+from comfyui_mytalk.errors import InputError
 from comfyui_mytalk.landmarks.sets import landmark_set
 from comfyui_mytalk.motion import params
 from comfyui_mytalk.motion.identity import IdentityExtractor, load_identity
@@ -87,6 +89,26 @@ def test_the_end_is_validated_and_validation_changes_no_weights(
     assert info["steps"] == "2" and float(info["corr"]) == pytest.approx(float(rows[-1]["corr"]), abs=1e-3)
     for name, value in often.state_dict().items():
         assert torch.equal(once.state_dict()[name], value), name
+
+
+def test_a_run_does_not_go_on_with_another_extractor_of_the_same_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights trained with the one were taken for such that were trained with the other."""
+    monkeypatch.setitem(params.PRESETS, "small", TINY)
+    monkeypatch.setitem(params.IDENTITY_PRESETS, "small", IdentityParams(width=8, layers=1, dim=4))
+    encoder = SimpleNamespace(name="loudness", sha256="0" * 64, dim=2)
+    monkeypatch.setattr(motion, "load_speech_encoder", lambda *_: encoder)
+    load_splits = motion.load_splits
+    monkeypatch.setattr(motion, "load_splits", lambda args, _: load_splits(args, loudness))
+    who, how = ("--data", str(data), "--device", "cpu", "--run"), ("--steps", "1")
+    identity.main(arguments(identity, *who, str(tmp_path / "who"), *how, "--batch", "8"))
+    file, cache = str(tmp_path / "who" / "identity_small.safetensors"), str(tmp_path / "cache")
+    args = (*who, str(tmp_path / "run"), "--identity", file, "--cache", cache, "--tokens", "50", "--versions", "1")
+    motion.main(arguments(motion, *args, *how))
+    identity.main(arguments(identity, *who, str(tmp_path / "who"), "--steps", "2", "--batch", "8"))
+    with pytest.raises(InputError, match="was started with --identity-sha256 .*, now .*; name another --run"):
+        motion.main(arguments(motion, *args, "--steps", "2"))
 
 
 def test_another_seed_trains_other_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

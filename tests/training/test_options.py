@@ -98,6 +98,17 @@ def test_weights_that_cannot_be_written_are_refused_before_any_work(data: Path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_other_options_are_refused_before_clips_are_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of hundreds of hours were computed first, with another speech encoder all of them anew."""
+    fixed = ["--data", str(data), "--run", str(tmp_path), "--steps", "1", "--batch", "8", "--device", "cpu"]
+    identity.main(parser_of("identity").parse_args(fixed))
+    monkeypatch.setattr(identity, "read_clips", lambda *_: pytest.fail("clips are read"))
+    with pytest.raises(InputError, match=r"was started with --rate 0\.001, now 0\.5"):
+        identity.main(parser_of("identity").parse_args([*fixed, "--rate", "0.5"]))
+
+
 def test_a_training_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for parts in ("runs/a", "there/b"):

@@ -179,6 +179,16 @@ def test_other_options_are_another_run_unless_it_is_said(tmp_path: Path, caplog:
     train(Run.of(options(tmp_path, rate=0.2)), 5)
 
 
+def test_another_models_training_leaves_the_options_as_they_are(tmp_path: Path) -> None:
+    """With those of the refused one in the folder its own command was refused from then on."""
+    train(Run.of(options(tmp_path)), 2)
+    model = nn.Linear(2, 2)
+    with pytest.raises(InputError, match="holds another model's training"):
+        Run.of(options(tmp_path, rate=0.2, allow_changes=True)).resume(model, torch.optim.Adam(model.parameters()))
+    assert json.loads((tmp_path / "options.json").read_text())["rate"] == 0.1
+    train(Run.of(options(tmp_path)), 3)
+
+
 def test_a_run_that_is_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(Run(tmp_path), 2)
     assert "nothing is trained" not in caplog.text
@@ -190,7 +200,7 @@ def test_a_run_whose_minutes_are_over_says_so(tmp_path: Path, caplog: pytest.Log
     train(Run(tmp_path, minutes=100), 2)
     assert "nothing is trained" not in caplog.text
     train(Run(tmp_path, minutes=1e-9), 4)
-    assert "has had its 0 of 1e-09 minutes: nothing is trained" in caplog.text
+    assert "has had 0 of its 1e-09 minutes: nothing is trained" in caplog.text
 
 
 def test_a_damaged_state_is_one_clear_error(tmp_path: Path) -> None:
